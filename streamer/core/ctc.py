@@ -1,0 +1,150 @@
+"""Connectionist temporal classification: from emission frames to words, greedily.
+
+A CTC network gives, for each frame, a distribution over letters and a blank. The most probable
+path is read by collapsing runs of equal tokens and dropping blanks; the delimiter token parts
+words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from streamer.messages import LogProbs
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What the columns of an emission mean.
+
+    `tokens` by id; `blank` and `delimiter` are ids (a model without a word delimiter has `None`);
+    ids in `special` are never shown.
+    """
+
+    tokens: tuple[str, ...]
+    blank: int
+    delimiter: int | None
+    special: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameGrid:
+    """How model samples become emission frames.
+
+    `hop` samples lie between frames, the first frame sees `receptive` samples, and windows that
+    begin a multiple of `stride` apart give the same frames for the same audio: a network that
+    pools frames in pairs (SEW) has a stride of two hops.
+    """
+
+    hop: int
+    receptive: int
+    stride: int
+
+    def frames(self, samples: int) -> int:
+        """Emission frames that a window of so many samples gives."""
+        pooled = self.stride // self.hop
+        return max(0, (samples - self.receptive) // self.hop + 1) // pooled * pooled
+
+    def fit(self, samples: int) -> int:
+        """The shortest window length, in samples, that gives no partial frame and is no shorter."""
+        edge = self.receptive - self.hop
+        return edge + max(1, -(-(samples - edge) // self.stride)) * self.stride
+
+
+@dataclass(frozen=True, slots=True)
+class FrameWord:
+    """A word on the path: frames `start` (first letter) to `end` (after the last letter).
+
+    `closed` is the first frame after the delimiter that ends it, `None` while none has come.
+    `confidence` is the geometric mean of the letters' probabilities.
+    """
+
+    text: str
+    start: int
+    end: int
+    closed: int | None
+    confidence: float
+
+
+def decode(log_probs: LogProbs, vocabulary: Vocabulary) -> list[FrameWord]:
+    """Read the words of the most probable path.
+
+    Args:
+        log_probs: shape (frames, vocabulary).
+        vocabulary: what the columns mean.
+    """
+    if len(log_probs) == 0:
+        return []
+    path = log_probs.argmax(axis=1)
+    starts = np.flatnonzero(np.r_[True, path[1:] != path[:-1]])
+    ends = np.r_[starts[1:], len(path)]
+    peaks = np.maximum.reduceat(log_probs[np.arange(len(path)), path], starts)
+    words: list[FrameWord] = []
+    letters: list[tuple[str, int, int, float]] = []
+
+    def close(frame: int | None) -> None:
+        if letters:
+            words.append(
+                FrameWord(
+                    text="".join(letter for letter, *_ in letters),
+                    start=letters[0][1],
+                    end=letters[-1][2],
+                    closed=frame,
+                    confidence=float(np.exp(np.mean([peak for *_, peak in letters]))),
+                )
+            )
+            letters.clear()
+
+    for token, start, end, peak in zip(
+        path[starts].tolist(), starts.tolist(), ends.tolist(), peaks.tolist(), strict=True
+    ):
+        if token == vocabulary.delimiter:
+            close(start + 1)
+        elif token != vocabulary.blank and token not in vocabulary.special:
+            letters.append((vocabulary.tokens[token], start, end, peak))
+    close(None)
+    return words
+
+
+def certainty(log_probs: LogProbs, vocabulary: Vocabulary) -> float:
+    """How much of all that is no blank lies on the letters that were chosen, 0 … 1.
+
+    In speech the network's doubt is narrow: the letters of the path take most of the non-blank
+    probability. In noise it is spread thinly over many frames. Over 445 recorded utterances and
+    59 stretches of noise, music and machines (embedded model, certainty below 0.24 taken for
+    noise) this told all noise and five utterances, none of them understood, apart from the rest;
+    the mean letter probability alone confuses four times as many.
+
+    Args:
+        log_probs: shape (frames, vocabulary).
+        vocabulary: what the columns mean.
+    """
+    if len(log_probs) == 0:
+        return 0.0
+    path = log_probs.argmax(axis=1)
+    hidden = [vocabulary.blank, *vocabulary.special]
+    hidden += [] if vocabulary.delimiter is None else [vocabulary.delimiter]
+    chosen = ~np.isin(path, hidden)
+    on_letters = float(np.exp(log_probs.max(axis=1))[chosen].sum())
+    heard = float((1 - np.exp(log_probs[:, vocabulary.blank])).sum())
+    return on_letters / heard if heard > 0 else 0.0
+
+
+def sentence_case(words: Sequence[str], *, opening: bool = True) -> list[str]:
+    """Spell words for people: lower case, a capital first letter, and "I".
+
+    Args:
+        words: as the model spells them; mixed case is kept as it is.
+        opening: whether the first word begins a sentence.
+    """
+    if any(word != word.upper() and word != word.lower() for word in words):
+        return list(words)
+    cased = [word.lower() for word in words]
+    cased = ["I" + word[1:] if word.split("'")[0] == "i" else word for word in cased]
+    if opening and cased:
+        cased[0] = cased[0][:1].upper() + cased[0][1:]
+    return cased

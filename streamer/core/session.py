@@ -1,0 +1,210 @@
+"""One speaker's whole state, free of I/O.
+
+    session.feed(block)              -> windows to recognize
+    session.accept(window, emission) -> events to show
+    session.finish()                 -> the last windows
+
+The recognizer is called in between, by whoever drives the session: in real time for a
+microphone, faster for a file, batched with others on a server. Windows must be accepted in the
+order in which they were given; previews (not `last`) may be left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamer.core.ctc import certainty, sentence_case
+from streamer.core.resample import Resampler
+from streamer.core.segmenter import Segmenter
+from streamer.core.stitcher import Stitcher, contradicted
+from streamer.errors import InputError
+from streamer.messages import (
+    SAMPLE_RATE,
+    Block,
+    Final,
+    Gap,
+    Partial,
+    SessionEnded,
+    Window,
+    Word,
+)
+
+if TYPE_CHECKING:
+    from streamer.config import Settings
+    from streamer.core.ctc import FrameGrid, FrameWord, Vocabulary
+    from streamer.core.segmenter import Detector
+    from streamer.messages import LogProbs
+
+
+class Session:
+    """Blocks at `source_rate` in, windows out; emissions in, events out.
+
+    Args:
+        source_rate: samples a second of the blocks.
+        settings: segmentation, cadence and text.
+        vocabulary, grid: the recognizer's.
+        detector: a voice detector of this session's own.
+        previews: whether partial transcripts are wanted.
+
+    Event times are seconds on the stream's clock; `at` is the stream time of the sample that made
+    the event possible, which a driver with a real clock replaces by the time it is shown.
+    """
+
+    def __init__(
+        self,
+        source_rate: int,
+        settings: Settings,
+        vocabulary: Vocabulary,
+        grid: FrameGrid,
+        detector: Detector,
+        *,
+        previews: bool = True,
+    ) -> None:
+        self._rate = source_rate
+        self._settings = settings
+        self._vocabulary = vocabulary
+        self._grid = grid
+        self._resampler = Resampler(source_rate)
+        self._segmenter = Segmenter(settings, grid, detector, previews=previews)
+        self._right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
+        self._stitcher: Stitcher | None = None
+        self._carried: LogProbs | None = None
+        self._continues = False
+        self._shown: tuple[str, str] = ("", "")
+        self._stable_words: list[str] = []
+        self._received = 0
+        self._lost = 0
+        self._speech = 0
+        self._retracted = 0
+
+    def feed(self, item: Block | Gap) -> list[Window]:
+        """Take the next block, or the news that audio is missing.
+
+        Raises:
+            InputError: a sample is not a finite number; the blocks before are not affected.
+            ValueError: the item does not begin where the one before ended.
+        """
+        if item.start != self._received:
+            raise ValueError(f"expected sample {self._received}, got {item.start}")
+        if isinstance(item, Gap):
+            return self._skip(item)
+        bad = np.flatnonzero(~np.isfinite(item.samples))
+        if len(bad):
+            at = (item.start + int(bad[0])) / self._rate
+            raise InputError(f"the audio holds a sample that is no number (NaN) at {at:.3f} s")
+        self._received = item.end
+        return self._segmenter.push(self._resampler.push(item.samples))
+
+    def finish(self) -> list[Window]:
+        """End the stream; nothing may be fed afterwards. Gives what the tail still needs."""
+        windows = self._segmenter.push(self._resampler.flush())
+        return windows + self._segmenter.flush()
+
+    def _skip(self, gap: Gap) -> list[Window]:
+        """Words are not joined across missing audio: the open utterance ends before it."""
+        windows = self.finish()
+        self._received = gap.end
+        self._lost += gap.end - gap.start
+        self._resampler = Resampler(self._rate)
+        self._segmenter.skip_to(round(gap.end * SAMPLE_RATE / self._rate))
+        return windows
+
+    def accept(self, window: Window, log_probs: LogProbs) -> list[Partial | Final]:
+        """Take a window's emission, shape (frames, vocabulary): what can be shown now."""
+        if self._stitcher is None:
+            self._stitcher = Stitcher(self._vocabulary, self._right_context, self._carried)
+            self._carried = None
+        if window.last:
+            return self._finalize(window, log_probs, self._stitcher)
+        first = (window.start - window.onset) // self._grid.hop + window.left
+        self._stitcher.preview(first, log_probs[window.left :])
+        return self._partial(window, self._stitcher)
+
+    def ended(self) -> SessionEnded:
+        """The account of everything received, once the last window has been accepted."""
+        return SessionEnded(
+            captured=self._received,
+            speech=self._speech,
+            silence=self._received - self._lost - self._speech,
+            lost=self._lost,
+            rate=self._rate,
+            retracted=self._retracted,
+        )
+
+    def _partial(self, window: Window, stitcher: Stitcher) -> list[Partial | Final]:
+        stable, tentative = stitcher.stable, stitcher.tentative
+        if self._is_noise(stitcher.emission):
+            tentative = []
+            stable = stable[: len(self._stable_words)]
+        spelled = self._spell([*stable, *tentative])
+        self._stable_words = [word.text for word in stable]
+        shown = (" ".join(spelled[: len(stable)]), " ".join(spelled[len(stable) :]))
+        if shown == self._shown:
+            return []
+        self._shown = shown
+        return [
+            Partial(
+                segment=window.segment,
+                start=_seconds(window.onset),
+                end=_seconds(window.offset),
+                stable=shown[0],
+                tentative=shown[1],
+                at=_seconds(window.due),
+            )
+        ]
+
+    def _finalize(
+        self, window: Window, log_probs: LogProbs, stitcher: Stitcher
+    ) -> list[Partial | Final]:
+        inside = log_probs[window.left : len(log_probs) - window.right]
+        words, self._carried = stitcher.finish(inside, split=window.right > 0)
+        if self._is_noise(inside):
+            words = []
+        raw = [word.text for word in words]
+        spelled = self._spell(words)
+        self._retracted += contradicted(self._stable_words, raw)
+        was_shown = self._shown != ("", "")
+        self._stitcher, self._shown, self._stable_words = None, ("", ""), []
+        self._continues = window.right > 0
+        if not words and not was_shown:
+            return []
+        if words:
+            self._speech += self._source(window.offset) - self._source(window.onset)
+        first = window.onset - stitcher.carried * self._grid.hop
+        timed = tuple(
+            Word(
+                text,
+                _seconds(first + word.start * self._grid.hop),
+                _seconds(first + word.end * self._grid.hop),
+                round(word.confidence, 4),
+            )
+            for text, word in zip(spelled, words, strict=True)
+        )
+        return [
+            Final(
+                segment=window.segment,
+                start=min([_seconds(window.onset), *(word.start for word in timed[:1])]),
+                end=_seconds(window.offset),
+                text=" ".join(spelled),
+                raw=" ".join(raw),
+                words=timed,
+                at=_seconds(window.due),
+            )
+        ]
+
+    def _is_noise(self, emission: LogProbs) -> bool:
+        """The second gate: a voice detector takes much for speech that a recognizer does not."""
+        return certainty(emission, self._vocabulary) < self._settings.min_certainty
+
+    def _spell(self, words: list[FrameWord]) -> list[str]:
+        raw = [word.text for word in words]
+        return raw if self._settings.raw else sentence_case(raw, opening=not self._continues)
+
+    def _source(self, model_sample: int) -> int:
+        return min(self._received, round(model_sample * self._rate / SAMPLE_RATE))
+
+
+def _seconds(model_sample: int) -> float:
+    return model_sample / SAMPLE_RATE
