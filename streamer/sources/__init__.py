@@ -1,0 +1,118 @@
+"""Where sound comes in: every source is a context manager that iterates over `Block | Gap`.
+
+    with Microphone(find_input("")) as source:
+        for item in source:
+            ...
+
+`devices` finds microphones, `microphone` listens to one, `files` reads files and pipes.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+
+from streamer.messages import Block, Gap
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from streamer.messages import Samples
+
+
+class Source(Protocol):
+    """Mono audio in order. `Block.start` counts every sample since the first, lost ones too."""
+
+    @property
+    def rate(self) -> int:
+        """Samples a second."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: a device or a file."""
+
+    def stop(self) -> None:
+        """End the iteration soon; from any thread or signal handler, as often as you like."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def __iter__(self) -> Iterator[Block | Gap]: ...
+
+
+class Closing:
+    """What the sources here share: a context that ends in `close`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release what the source holds; again does nothing."""
+        raise NotImplementedError
+
+
+class Bell:
+    """Wakes one waiting thread; `ring` is safe in a signal handler.
+
+    A `threading.Event` is not: its lock is not reentrant, so a handler that interrupts `wait` in
+    the same thread and calls `set` may hang for ever. `SimpleQueue.put` is reentrant.
+    """
+
+    def __init__(self) -> None:
+        self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def ring(self) -> None:
+        """Wake the waiting thread, or the next one to wait."""
+        if self._rung.empty():
+            self._rung.put(None)
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until it rings, at most `seconds`; whether it rang."""
+        with suppress(queue.Empty):
+            self._rung.get(timeout=max(seconds, 0))
+            return True
+        return False
+
+
+def to_mono(frames: npt.NDArray[Any]) -> Samples:
+    """Mean over the channels of `frames`, shape (n, channels), int16 or floating point."""
+    mono = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
+    scale = 32_768 if frames.dtype == np.int16 else 1
+    return np.asarray(mono / np.float32(scale), np.float32)
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Swallow what C libraries print on file descriptor 2; exceptions pass untouched."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # a daemon may have closed it
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -1,0 +1,179 @@
+"""Fixtures that several test files share: recorded speech, and a sound server of our own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def speech_dir() -> Path:
+    """Recorded speech: `STREAMER_SPEECH`, or beside the repository."""
+    folder = Path(os.environ.get("STREAMER_SPEECH") or REPOSITORY.parent / "shared" / "speech")
+    if not folder.is_dir():
+        pytest.skip(f"no recorded speech in {folder}; set STREAMER_SPEECH")
+    return folder
+
+
+class Sound:
+    """A private PulseAudio server whose default input hears what is played into it.
+
+    Programs started with `env` record from its null sink's monitor through PortAudio's ALSA
+    device `default`, and play into the sink with `play`.
+    """
+
+    def __init__(self, folder: Path, rate: int = 16_000, channels: int = 1) -> None:
+        self.rate = rate
+        self.channels = channels
+        self.folder = folder
+        self._socket = folder / "pulse.socket"
+        self._server: subprocess.Popen[bytes] | None = None
+        self._players: list[subprocess.Popen[bytes]] = []
+        (folder / "run").mkdir(parents=True)
+        (folder / "run").chmod(0o700)
+        (folder / ".asoundrc").write_text(
+            "pcm.!default { type pulse }\n"
+            "ctl.!default { type pulse }\n"
+            'pcm.speaker_monitor { type pulse device "speaker.monitor" '
+            'hint { show on description "Monitor of the speaker" } }\n'
+        )
+        self.env = {
+            **os.environ,
+            "HOME": str(folder),
+            "XDG_RUNTIME_DIR": str(folder / "run"),
+            "XDG_CONFIG_HOME": str(folder / ".config"),
+            "PULSE_SERVER": f"unix:{self._socket}",
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Start the server (again); returns when it answers."""
+        self._socket.unlink(missing_ok=True)
+        protocol = f"module-native-protocol-unix socket={self._socket} auth-anonymous=1"
+        sink = f"module-null-sink sink_name=speaker rate={self.rate} channels={self.channels}"
+        options = [
+            "--daemonize=no",
+            "--exit-idle-time=-1",
+            "--use-pid-file=no",
+            "--disable-shm=yes",
+        ]
+        with (self.folder / "pulseaudio.log").open("ab") as log:
+            self._server = subprocess.Popen(
+                ["pulseaudio", "-n", *options, "-L", protocol, "-L", sink],
+                env=self.env,
+                stdout=log,
+                stderr=log,
+            )
+        for _ in range(100):
+            if self._answers():
+                return
+            time.sleep(0.1)
+        log_text = (self.folder / "pulseaudio.log").read_text()
+        self.close()
+        raise RuntimeError(f"pulseaudio does not start:\n{log_text}")
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would."""
+        assert self._server
+        self._server.kill()
+        self._server.wait()
+        self._server = None
+
+    def freeze(self) -> None:
+        """Let the server hang; `kill` ends that."""
+        assert self._server
+        self._server.send_signal(signal.SIGSTOP)
+
+    def play(self, samples: np.ndarray, rate: int, *, wait: bool = True) -> None:
+        """Play float samples, shape (n,) or (n, channels); `wait` until they have been heard.
+
+        Silence goes first: a null sink has rendered its next milliseconds already and its
+        monitor does not hear what replaces them (3 to 9 ms of the start were missing).
+        """
+        channels = 1 if samples.ndim == 1 else samples.shape[1]
+        form = ["--raw", "--format=float32le", f"--rate={rate}", f"--channels={channels}"]
+        player = subprocess.Popen(
+            ["pacat", "--playback", "--latency-msec=50", *form],
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        file = self.folder / f"play{len(self._players)}.f32"
+        silence = np.zeros((rate // 10, *samples.shape[1:]))
+        np.concatenate([silence, samples]).astype("<f4").tofile(file)
+        self._players.append(player)
+        if wait:
+            player.communicate(file.read_bytes())
+            return
+        feeder = subprocess.Popen(["cat", str(file)], stdout=player.stdin)
+        assert player.stdin
+        player.stdin.close()
+        self._players.append(feeder)
+
+    def run(self, code: str) -> subprocess.Popen[str]:
+        """Python code in a process of its own, because PortAudio starts once per process."""
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self) -> None:
+        """End the server and everything that plays."""
+        for process in self._players:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        if self._server:
+            self._server.send_signal(signal.SIGTERM)
+            self._server.wait()
+            self._server = None
+
+    def _answers(self) -> bool:
+        info = subprocess.run(["pactl", "info"], env=self.env, capture_output=True, check=False)
+        return info.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def sound_server(tmp_path_factory: pytest.TempPathFactory):
+    """Start sound servers: `sound_server(rate, channels)`, one for each pair."""
+    missing = [tool for tool in ("pulseaudio", "pacat", "pactl") if not shutil.which(tool)]
+    if missing:
+        reason = (
+            f"no {', '.join(missing)}: "
+            "apt-get install pulseaudio pulseaudio-utils libasound2-plugins libportaudio2"
+        )
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    servers: dict[tuple[int, int], Sound] = {}
+
+    def start(rate: int = 16_000, channels: int = 1) -> Sound:
+        if (rate, channels) not in servers:
+            folder = tmp_path_factory.mktemp(f"sound{rate}x{channels}-") / "home"
+            servers[rate, channels] = Sound(folder, rate, channels)
+        return servers[rate, channels]
+
+    yield start
+    for server in servers.values():
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def sound(sound_server) -> Sound:
+    """A sound server whose sink is 16 kHz mono."""
+    return sound_server()
