@@ -1,0 +1,412 @@
+"""The command line: arguments → settings → the public parts. Nothing imports this module.
+
+Exit codes: 0 done, 2 usage, 3 no audio device, 4 model not available, 5 unreadable input,
+130 interrupted (the pending words are finished and printed first).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamer
+from streamer.config import DEFAULT_MODEL, Settings, load_settings
+from streamer.errors import DeviceError, InputError, SettingsError, StreamerError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from streamer.recognition import Checkpoint
+    from streamer.sinks import Sink
+    from streamer.sinks.journal import Journal
+    from streamer.sources import Source
+    from streamer.transcripts import Transcript
+
+# Whatever costs start-up time (numpy, torch, rich) is imported by the command that needs it.
+
+DEMO = Path(__file__).parent / "demo" / "recording.flac"
+FORMATS = ("txt", "srt", "vtt", "json")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or (arguments[0] not in _COMMANDS and arguments[0] not in _TOP_FLAGS):
+        arguments.insert(0, "listen")
+    options = _parser().parse_args(arguments)
+    try:
+        code = _COMMANDS[options.command](options)
+        sys.stdout.flush()
+        return code
+    except StreamerError as error:
+        if options.debug:
+            traceback.print_exc()
+        _say(f"streamer: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader has what it wanted; the interpreter must not complain about it on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _listen(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    with ExitStack() as stack:
+        signals = stack.enter_context(_signals())
+        checkpoint = _checkpoint(settings)
+        # The source is opened before the model is loaded: what is said meanwhile waits in the
+        # ring buffer.
+        try:
+            source = stack.enter_context(_source(options, settings))
+        except DeviceError as error:
+            if not options.or_demo:
+                raise
+            _say(f"streamer: {error}")
+            _say("Playing the bundled recording instead, through the same live path.")
+            options.demo = True
+            source = stack.enter_context(_source(options, settings))
+        signals.then(source.stop)
+        from streamer.live import run
+        from streamer.recognition import load_recognizer
+
+        recognizer = load_recognizer(settings, checkpoint=checkpoint)
+        sinks, journal = _sinks(options, source.rate)
+        run(
+            source,
+            recognizer,
+            settings,
+            sinks,
+            real_time=options.pace == "real",
+            journal=journal,
+            stopping=lambda: bool(signals.received),
+        )
+    return 128 + signals.received if signals.received else 0
+
+
+def _source(options: argparse.Namespace, settings: Settings) -> Source:
+    from streamer.sources.files import AudioFile, PcmStream, paced
+
+    if options.input == "-":
+        return PcmStream(sys.stdin.buffer, options.rate, options.channels)
+    if options.input or options.demo:
+        file = AudioFile(options.input or DEMO)
+        return paced(file) if options.pace == "real" else file
+    from streamer.sources.devices import find_input
+    from streamer.sources.microphone import Microphone
+
+    return Microphone(find_input(settings.device), settings.ring_seconds)
+
+
+def _sinks(options: argparse.Namespace, rate: int) -> tuple[list[Sink], Journal | None]:
+    sink: Sink
+    warn: Callable[[str], None] = _say
+    if options.format == "console":
+        from streamer.sinks.console import Console
+
+        sink = console = Console()
+        # A line that went to the terminal directly would land in the live region.
+        warn = console.notice
+    else:
+        from streamer.sinks.lines import JsonLines, PlainText
+
+        sink = (JsonLines if options.format == "jsonl" else PlainText)(sys.stdout)
+    if not options.record:
+        return [sink], None
+    from streamer.sinks.journal import Journal
+
+    journal = Journal(options.record, rate, warn=warn)
+    # The journal first: what was said is safe before it is shown.
+    return [journal, sink], journal
+
+
+def _transcribe(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    several = len(options.format) > 1 or len(options.files) > 1
+    if several and not options.output_dir and options.format != ["txt"]:
+        raise SettingsError("several files or formats need --output-dir FOLDER")
+    if options.output_dir:
+        try:
+            options.output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"{options.output_dir}: cannot be made ({error.strerror})"
+            ) from error
+    checkpoint = _checkpoint(settings)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from streamer.recognition import load_recognizer
+    from streamer.sources.files import AudioFile
+    from streamer.transcripts import transcribe
+
+    recognizer = None
+    code = 0
+    names = _output_names(options.files)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        for path in options.files:
+            task = bar.add_task(path.name, total=None)
+            try:
+                with AudioFile(path) as file:
+                    bar.update(task, total=file.frames / file.rate)
+                recognizer = recognizer or load_recognizer(settings, checkpoint=checkpoint)
+                transcript = transcribe(
+                    path,
+                    recognizer=recognizer,
+                    settings=settings,
+                    progress=partial(_advance, bar, task),
+                )
+            except InputError as error:
+                # One bad file among many does not stop the others.
+                bar.console.print(f"streamer: {error}", markup=False, soft_wrap=True)
+                code = error.exit_code
+                continue
+            finally:
+                bar.remove_task(task)
+            _deliver(transcript, path, names[path], options)
+    return code
+
+
+def _advance(bar: Progress, task: TaskID, seconds: float) -> None:
+    bar.update(task, completed=seconds)
+
+
+def _deliver(transcript: Transcript, path: Path, name: str, options: argparse.Namespace) -> None:
+    from streamer.sinks import send
+    from streamer.sinks.subtitles import to_json, to_srt, to_txt, to_vtt, write_atomically
+
+    segments = transcript.segments
+    for form in options.format:
+        if form == "json":
+            text = to_json(segments, model=transcript.model, duration=transcript.duration)
+        else:
+            text = {"txt": to_txt, "srt": to_srt, "vtt": to_vtt}[form](segments)
+        if options.output_dir:
+            write_atomically(options.output_dir / f"{name}.{form}", text)
+        else:
+            heading = f"==> {path} <==\n" if len(options.files) > 1 else ""
+            send(sys.stdout, heading + text)
+
+
+def _output_names(files: Sequence[Path]) -> dict[Path, str]:
+    """`talk.wav` becomes `talk.txt`, unless another file would too: then `talk.wav.txt`."""
+    stems = [path.stem for path in files]
+    return {path: path.stem if stems.count(path.stem) == 1 else path.name for path in files}
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from streamer.sources.devices import list_inputs, supported_rates
+
+    inputs = list_inputs()
+    if not inputs:
+        raise DeviceError("no microphone was found; connect one, or try `streamer listen --demo`")
+    rows = [("", "no.", "name", "through", "channels", "rates (kHz)", "")]
+    for device in inputs:
+        rates = [
+            f"{'*' if rate == device.default_rate else ''}{rate / 1000:g}"
+            for rate in supported_rates(device)
+        ]
+        rows.append(
+            (
+                ">" if device.is_default else "",
+                str(device.index),
+                device.name,
+                device.host_api,
+                str(device.channels),
+                " ".join(rates),
+                "hears what the machine plays" if device.is_loopback else "",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    print("> the system's default    * the device's own rate", file=sys.stderr)
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from streamer.evaluation.bench import bench
+
+    settings = _settings(options)
+    bench(settings, minutes=options.minutes, random_model=options.random, as_json=options.json)
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    given = {name: getattr(options, name, None) for name in _SETTING_FLAGS}
+    return load_settings(given, file=options.config)
+
+
+def _checkpoint(settings: Settings) -> Checkpoint:
+    from streamer.recognition import resolve
+
+    checkpoint = resolve(settings.model, progress=sys.stderr.isatty())
+    if checkpoint.notice:
+        _say(f"streamer: {checkpoint.notice}")
+    return checkpoint
+
+
+def _say(line: str) -> None:
+    print(" ".join(line.split()), file=sys.stderr, flush=True)
+
+
+class _Signals:
+    """The first SIGINT or SIGTERM asks the source to stop; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._stop: Callable[[], None] | None = None
+
+    def then(self, stop: Callable[[], None]) -> None:
+        """From now on a signal calls `stop`; one before that interrupts."""
+        self._stop = stop
+
+    def __call__(self, number: int, _: object) -> None:
+        if self._stop is None or self.received:
+            raise KeyboardInterrupt
+        self.received = number
+        self._stop()
+
+
+@contextmanager
+def _signals() -> Iterator[_Signals]:
+    handler = _Signals()
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield handler
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "listen": _listen,
+    "transcribe": _transcribe,
+    "devices": _devices,
+    "bench": _bench,
+}
+_TOP_FLAGS = ("-h", "--help", "--version")
+_SETTING_FLAGS = ("model", "device", "accelerator", "threads", "raw")
+
+
+def _formats(text: str) -> list[str]:
+    chosen = [form.strip() for form in text.split(",")]
+    unknown = [form for form in chosen if form not in FORMATS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}"
+        )
+    return list(dict.fromkeys(chosen))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="streamer",
+        description="Speak, and read your words. `streamer` alone means `streamer listen`.",
+    )
+    parser.add_argument("--version", action="version", version=f"streamer {streamer.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+    common.add_argument("--debug", action="store_true", help="show a traceback on errors")
+
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"hub name or folder of a CTC model, or `embedded` (default: {DEFAULT_MODEL})",
+    )
+    model.add_argument(
+        "--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="where the model runs"
+    )
+    model.add_argument("--threads", type=int, metavar="N", help="CPU threads for the model")
+
+    listen = commands.add_parser("listen", parents=[common, model], help="microphone → live text")
+    listen.add_argument("--device", metavar="NAME", help="microphone: number or part of its name")
+    source = listen.add_mutually_exclusive_group()
+    source.add_argument(
+        "--input", metavar="FILE", help="a recording instead; `-`: raw 16-bit samples on stdin"
+    )
+    source.add_argument("--demo", action="store_true", help="play the bundled recording instead")
+    source.add_argument(
+        "--or-demo",
+        action="store_true",
+        help="play the bundled recording where there is no microphone",
+    )
+    listen.add_argument(
+        "--rate", type=_positive, default=16_000, metavar="HZ", help="of raw samples on stdin"
+    )
+    listen.add_argument(
+        "--channels", type=_positive, default=1, metavar="N", help="of raw samples on stdin"
+    )
+    listen.add_argument(
+        "--pace",
+        choices=("real", "fast"),
+        default="real",
+        help="of a recording: as it was spoken, or as fast as it goes",
+    )
+    listen.add_argument("--format", choices=("console", "text", "jsonl"), default="console")
+    listen.add_argument("--record", type=Path, metavar="FOLDER", help="keep audio and transcript")
+    listen.add_argument("--raw", action="store_true", default=None, help="the model's own spelling")
+
+    transcribe = commands.add_parser(
+        "transcribe", parents=[common, model], help="files → transcripts"
+    )
+    transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    transcribe.add_argument(
+        "--format",
+        type=_formats,
+        default=["txt"],
+        metavar="FORMATS",
+        help=f"one or more of {','.join(FORMATS)} (default: txt)",
+    )
+    transcribe.add_argument(
+        "--output-dir", type=Path, metavar="FOLDER", help="write files instead of printing"
+    )
+    transcribe.add_argument(
+        "--raw", action="store_true", default=None, help="the model's own spelling"
+    )
+
+    commands.add_parser("devices", parents=[common], help="list the microphones")
+
+    bench = commands.add_parser(
+        "bench", parents=[common, model], help="speed and memory on this machine"
+    )
+    bench.add_argument(
+        "--random",
+        action="store_true",
+        help="a full-size SEW-tiny with random weights, made on the spot",
+    )
+    bench.add_argument(
+        "--minutes", type=float, default=1.0, metavar="M", help="of live input (default: 1)"
+    )
+    bench.add_argument("--json", action="store_true", help="one JSON object")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value

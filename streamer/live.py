@@ -1,0 +1,326 @@
+"""The loop: source → session → recognizer → sinks.
+
+A source never waits for the recognizer. When recognition falls behind the clock, previews are
+dropped; what is to become final text never is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import streamer
+from streamer.config import Settings
+from streamer.core.session import Session
+from streamer.errors import InputError, StreamerError
+from streamer.messages import (
+    SAMPLE_RATE,
+    Block,
+    Event,
+    Final,
+    Gap,
+    Partial,
+    SessionEnded,
+    SessionStarted,
+)
+from streamer.recognition import load_recognizer
+from streamer.recognition.vad import VoiceDetector
+from streamer.sinks import Sink, Status
+from streamer.sources.devices import find_input
+from streamer.sources.microphone import Microphone
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from streamer.messages import Samples, Window
+    from streamer.recognition.recognizer import Recognizer
+    from streamer.sinks.journal import Journal
+    from streamer.sources import Source
+
+STATUS_EVERY_S = 0.1
+
+
+@dataclass(slots=True)
+class Work:
+    """What a transcriber has done so far."""
+
+    previews: int = 0
+    """Windows of open utterances that were recognized."""
+    dropped: int = 0
+    """Those that came too late to be of use."""
+    segments_s: float = 0.0
+    """Seconds of finished segments, whether they turned out to be speech or noise."""
+
+
+class Transcriber:
+    """Audio in, events out: one speaker's session with a recognizer that may be shared.
+
+    Args:
+        recognizer: from `streamer.load_recognizer`.
+        rate: samples a second of the audio that will be fed.
+        settings: defaults where not given.
+        previews: whether `Partial` events are to be made at all.
+        now: the stream's clock in seconds. With it, events carry the time at which they were
+            made, and previews that are older than their cadence are dropped; without it,
+            everything depends on the audio alone.
+        wants_previews: asked before each; they stop being of use when the end is near.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        rate: int,
+        settings: Settings | None = None,
+        *,
+        previews: bool = True,
+        now: Callable[[], float] | None = None,
+        wants_previews: Callable[[], bool] = lambda: True,
+    ) -> None:
+        settings = settings or Settings()
+        self._recognizer = recognizer
+        self._rate = rate
+        self._now = now
+        self._patience = settings.preview_ms / 1000
+        self._wants_previews = wants_previews
+        self._position = 0
+        self.work = Work()
+        self._session = Session(
+            rate,
+            settings,
+            recognizer.vocabulary,
+            recognizer.grid,
+            VoiceDetector(settings.vad_mode, settings.vad_frame_ms),
+            previews=previews,
+        )
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds of audio fed so far."""
+        return self._position / self._rate
+
+    def feed(self, audio: npt.ArrayLike | Block | Gap) -> Iterator[Partial | Final | Gap]:
+        """Take the next audio and give what can be shown now.
+
+        Args:
+            audio: float32 within -1 … 1 or int16, shape (n,) or (n, channels), of any length; or
+                a `Block` or `Gap` that begins where the last one ended.
+
+        Raises:
+            InputError: a sample is not a number.
+        """
+        item = audio if isinstance(audio, Block | Gap) else Block(self._position, _mono(audio))
+        self._position = item.end
+        yield from self._recognize(self._session.feed(item))
+        if isinstance(item, Gap):
+            yield item
+
+    def finish(self) -> Iterator[Partial | Final | SessionEnded]:
+        """End the audio: the last words, then the account. Nothing may be fed afterwards."""
+        yield from self._recognize(self._session.finish())
+        yield self._session.ended()
+
+    def _recognize(self, windows: Iterable[Window]) -> Iterator[Partial | Final]:
+        for window in windows:
+            if window.last:
+                self.work.segments_s += (window.offset - window.onset) / SAMPLE_RATE
+            elif self._too_late(window):
+                self.work.dropped += 1
+                continue
+            else:
+                self.work.previews += 1
+            log_probs = self._recognizer.log_probs(window.samples)
+            for event in self._session.accept(window, log_probs):
+                yield event if self._now is None else dataclasses.replace(event, at=self._now())
+
+    def _too_late(self, window: Window) -> bool:
+        if not self._wants_previews():
+            return True
+        return self._now is not None and self._now() - window.due / SAMPLE_RATE > self._patience
+
+
+class StreamClock:
+    """Seconds since the first captured sample, by the monotonic clock.
+
+    A block cannot arrive before its last sample was captured, so the earliest arrival seen,
+    relative to the sample count, tells best when the stream began.
+    """
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+
+    def arrived(self, seconds: float) -> None:
+        """Audio up to this stream time has just arrived."""
+        began = time.monotonic() - seconds
+        self._began = began if self._began is None else min(self._began, began)
+
+    def now(self) -> float:
+        """Stream time in seconds; 0 before anything arrived."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
+
+def events(
+    source: Source,
+    recognizer: Recognizer,
+    settings: Settings | None = None,
+    *,
+    real_time: bool = True,
+    on_audio: Callable[[Block | Gap, float], object] | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Everything that happens while `source` lasts, from `SessionStarted` to `SessionEnded`.
+
+    Args:
+        source: an opened source; stopping it ends the iteration after the pending words.
+        recognizer: from `streamer.load_recognizer`.
+        settings: defaults where not given.
+        real_time: whether the source follows the clock, so that late previews are dropped.
+        on_audio: told of every item before it is recognized, and of its lag in seconds.
+        stopping: whether the end has been asked for, so that previews are of no use any more.
+
+    Raises:
+        StreamerError: the source failed; the pending words and the account came before.
+    """
+    clock = StreamClock()
+    transcriber = Transcriber(
+        recognizer,
+        source.rate,
+        settings,
+        now=clock.now if real_time else None,
+        wants_previews=lambda: not stopping(),
+    )
+    yield SessionStarted(recognizer.name, source.name, source.rate, streamer.__version__)
+    failure: StreamerError | None = None
+    try:
+        for item in source:
+            heard = item.end / source.rate
+            clock.arrived(heard)
+            if on_audio:
+                on_audio(item, clock.now() - heard)
+            yield from transcriber.feed(item)
+    except StreamerError as error:
+        failure = error
+    yield from transcriber.finish()
+    if failure:
+        raise failure
+
+
+def listen(
+    settings: Settings | None = None, *, recognizer: Recognizer | None = None
+) -> Iterator[Event]:
+    """The events of a microphone, until the iterator is closed.
+
+    Args:
+        settings: `device` names the microphone; defaults where not given.
+        recognizer: from `load_recognizer`; loaded when not given.
+
+    Raises:
+        DeviceError: no such microphone, or it does not deliver.
+        ModelError: the model cannot be loaded.
+    """
+    settings = settings or Settings()
+    device = find_input(settings.device)
+    recognizer = recognizer or load_recognizer(settings)
+    with Microphone(device, settings.ring_seconds) as microphone:
+        yield from events(microphone, recognizer, settings)
+
+
+def run(
+    source: Source,
+    recognizer: Recognizer,
+    settings: Settings,
+    sinks: Sequence[Sink],
+    *,
+    real_time: bool,
+    journal: Journal | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Show everything that `source` gives on all `sinks`, until it ends or is stopped.
+
+    Args:
+        source, recognizer, settings, real_time, stopping: as for `events`.
+        sinks: entered here, and left at the end.
+        journal: a sink that also keeps the audio.
+
+    Raises:
+        StreamerError: the source failed; the pending words and the account were shown before.
+    """
+    meter = _Meter(source, recognizer.name)
+
+    def on_audio(item: Block | Gap, lag_s: float) -> None:
+        if journal:
+            journal.audio(item)
+        status = meter.read(item, lag_s)
+        if status:
+            for sink in sinks:
+                sink.status(status)
+
+    with ExitStack() as stack:
+        for sink in sinks:
+            stack.enter_context(sink)
+        for event in events(
+            source,
+            recognizer,
+            settings,
+            real_time=real_time,
+            on_audio=on_audio,
+            stopping=stopping,
+        ):
+            for sink in sinks:
+                sink.show(event)
+
+
+class _Meter:
+    """What the status line says: level, lag, cost and loss."""
+
+    def __init__(self, source: Source, model: str) -> None:
+        self._source = source
+        self._model = model
+        self._began = self._shown = time.monotonic()
+        self._cpu_began = time.process_time()
+        self._heard = 0
+        self._lost = 0
+
+    def read(self, item: Block | Gap, lag_s: float) -> Status | None:
+        """Take the next item; a status if it is time for one."""
+        level = -100.0
+        if isinstance(item, Gap):
+            self._lost += item.end - item.start
+        else:
+            self._heard += len(item.samples)
+            power = float(np.mean(np.square(item.samples))) if len(item.samples) else 0.0
+            level = 10 * math.log10(max(power, 1e-10))
+        now = time.monotonic()
+        if now - self._shown < STATUS_EVERY_S:
+            return None
+        self._shown = now
+        heard_s = self._heard / self._source.rate
+        return Status(
+            device=self._source.name,
+            model=self._model,
+            level_db=level,
+            lag_s=lag_s,
+            cost=(time.process_time() - self._cpu_began) / max(heard_s, 1.0),
+            lost_s=self._lost / self._source.rate,
+            elapsed_s=now - self._began,
+        )
+
+
+def _mono(audio: npt.ArrayLike) -> Samples:
+    """Any array of audio as float32 of shape (n,)."""
+    array = np.asarray(audio)
+    if array.dtype == np.int16:
+        array = array.astype(np.float32) / 32768
+    elif not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"audio of type {array.dtype} is not supported; give float32 or int16")
+    if array.ndim == 2:
+        array = array.mean(axis=1)
+    if array.ndim != 1:
+        raise InputError(f"audio of shape {array.shape} is not supported; give (n,) or (n, c)")
+    return array.astype(np.float32)

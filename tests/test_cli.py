@@ -1,0 +1,287 @@
+"""The commands as users run them: real processes, real files, real exit codes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from streamer.cli import DEMO
+
+TRUTH = DEMO.with_suffix(".txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """No settings, an empty model cache, no network for the hub."""
+    home = tmp_path_factory.mktemp("home")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+    return {**clean, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(home / "hub"), "STREAMER_MODEL": "embedded"}  # fmt: skip
+
+
+def streamer(
+    env: dict[str, str], *arguments: str | Path, stdin: bytes | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", *map(str, arguments)],
+        env=env,
+        input=stdin,
+        capture_output=True,
+        timeout=120,
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+def words(text: str) -> list[str]:
+    return "".join(c for c in text.upper() if c.isalpha() or c in "' \n").split()
+
+
+def word_errors(truth: str, text: str) -> int:
+    row = list(range(len(words(text)) + 1))
+    for i, word in enumerate(words(truth), 1):
+        above, row = row, [i]
+        for j, other in enumerate(words(text), 1):
+            row.append(min(above[j - 1] + (word != other), above[j] + 1, row[j - 1] + 1))
+    return row[-1]
+
+
+def one_line(error: str) -> bool:
+    return error.startswith("streamer: ") and len(error.strip().splitlines()) == 1
+
+
+def test_the_bundled_recording_becomes_its_words(env: dict[str, str]) -> None:
+    done = streamer(env, "transcribe", DEMO)
+    assert done.returncode == 0, done.stderr
+    assert word_errors(TRUTH, done.stdout) <= 0.15 * len(words(TRUTH)), done.stdout
+
+
+def test_live_json_lines_keep_the_promises_of_the_interface(env: dict[str, str]) -> None:
+    done = streamer(env, "listen", "--input", DEMO, "--pace", "fast", "--format", "jsonl")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event"] for event in events[:1] + events[-1:]] == ["session", "end"]
+    assert events[0]["source_rate"] == soundfile.info(DEMO).samplerate
+    assert events[0]["model"] == "embedded"
+
+    partials = [event for event in events if event["event"] == "partial"]
+    finals = [event for event in events if event["event"] == "final"]
+    assert len(partials) > 2 * len(finals) > 10
+    assert [final["segment"] for final in finals] == sorted({f["segment"] for f in finals})
+    for before, after in itertools.pairwise(partials):
+        if before["segment"] == after["segment"]:
+            assert after["stable"].startswith(before["stable"])
+    for final in finals:
+        assert final["text"] == " ".join(word["word"] for word in final["words"])
+        assert words(final["raw"]) == words(final["text"])
+        times = [t for word in final["words"] for t in (word["start"], word["end"])]
+        assert times == sorted(times)
+        assert final["start"] <= times[0]
+        assert times[-1] <= final["end"] <= final["at"]
+        assert all(0 <= word["confidence"] <= 1 for word in final["words"])
+    end = events[-1]
+    assert end["captured"] == pytest.approx(soundfile.info(DEMO).duration, abs=1e-6)
+    assert end["captured"] == pytest.approx(end["speech"] + end["silence"] + end["lost"], abs=2e-6)
+    assert end["lost"] == 0
+
+
+def test_fast_pace_equals_real_pace(env: dict[str, str], tmp_path: Path) -> None:
+    audio, rate = soundfile.read(DEMO)
+    short = tmp_path / "short.wav"
+    soundfile.write(short, audio[: 7 * rate], rate)
+
+    def finals(pace: str) -> list[tuple[object, ...]]:
+        done = streamer(env, "listen", "--input", short, "--pace", pace, "--format", "jsonl")
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        keys = ("segment", "start", "end", "text", "words")
+        return [tuple(map(event.get, keys)) for event in events if event["event"] == "final"]
+
+    assert finals("fast") == finals("real") != []
+
+
+def test_samples_on_standard_input(env: dict[str, str]) -> None:
+    audio, rate = soundfile.read(DEMO, dtype="int16")
+    stereo = np.repeat(audio[:, None], 2, axis=1)
+    done = streamer(
+        env, "listen", "--input", "-", "--rate", str(rate), "--channels", "2",
+        "--format", "text", stdin=stereo.tobytes(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    offline = streamer(env, "transcribe", DEMO)
+    assert done.stdout == offline.stdout
+
+
+def test_half_a_sample_on_standard_input_loses_no_word(env: dict[str, str]) -> None:
+    audio, _ = soundfile.read(DEMO, dtype="int16")
+    done = streamer(env, "listen", "--input", "-", "--format", "text", stdin=audio.tobytes() + b"x")
+    assert done.returncode == 5
+    assert one_line(done.stderr)
+    assert done.stdout == streamer(env, "transcribe", DEMO).stdout
+
+
+def test_raw_text_is_the_models_own(env: dict[str, str]) -> None:
+    done = streamer(env, "transcribe", "--raw", DEMO)
+    assert done.stdout == done.stdout.upper()
+
+
+def test_formats_are_written_side_by_side(env: dict[str, str], tmp_path: Path) -> None:
+    done = streamer(
+        env, "transcribe", DEMO, "--format", "txt,srt,vtt,json", "--output-dir", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert (tmp_path / "recording.srt").read_text().startswith("1\n00:00:")
+    assert (tmp_path / "recording.vtt").read_text().startswith("WEBVTT\n\n00:00:")
+    document = json.loads((tmp_path / "recording.json").read_text())
+    plain = (tmp_path / "recording.txt").read_text()
+    assert document["text"].split() == plain.split()
+    assert word_errors(TRUTH, plain) <= 0.15 * len(words(TRUTH))
+
+
+def test_one_bad_file_does_not_stop_the_others(env: dict[str, str], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF nothing of the kind")
+    out = tmp_path / "out"
+    done = streamer(env, "transcribe", bad, DEMO, tmp_path / "none.wav", "--output-dir", out)
+    assert done.returncode == 5
+    assert [path.name for path in out.iterdir()] == ["recording.txt"]
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 2
+    assert "bad.wav" in lines[0]
+    assert "none.wav" in lines[1]
+
+
+def test_every_malformed_file_gets_exit_5_and_one_line(
+    env: dict[str, str], speech_dir: Path
+) -> None:
+    files = sorted((speech_dir / "malformed").iterdir())
+    assert len(files) > 5
+    for file in files:
+        done = streamer(env, "transcribe", file)
+        assert done.returncode == 5, file
+        assert one_line(done.stderr), done.stderr
+        assert file.name in done.stderr
+
+
+def test_not_a_number_is_refused_and_what_was_said_before_is_kept(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    audio, rate = soundfile.read(DEMO, dtype="float32")
+    audio[6 * rate] = np.nan
+    file = tmp_path / "nan.wav"
+    soundfile.write(file, audio, rate, subtype="FLOAT")
+    done = streamer(env, "listen", "--input", file, "--pace", "fast", "--format", "text")
+    assert done.returncode == 5
+    assert one_line(done.stderr)
+    assert words(done.stdout)[:3] == words(TRUTH)[:3]
+
+
+def test_a_record_folder_holds_what_was_heard(env: dict[str, str], tmp_path: Path) -> None:
+    done = streamer(
+        env, "listen", "--demo", "--pace", "fast", "--format", "text", "--record", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "transcript.txt").read_text() == done.stdout
+    kept, _ = soundfile.read(folder / "audio.wav")
+    told, _ = soundfile.read(DEMO)
+    assert np.allclose(kept, told, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["listen", "--model", "nobody/nothing", "--demo"], 4, "nobody/nothing"),
+        (["listen", "--model", "/nowhere/at/all", "--demo"], 4, "/nowhere/at/all"),
+        (["listen", "--input", "missing.wav"], 5, "missing.wav"),
+        (["listen", "--threads", "-1", "--demo"], 2, "threads"),
+        (["listen", "--config", "missing.toml", "--demo"], 2, "missing.toml"),
+        (["transcribe", "a.wav", "b.wav", "--format", "srt"], 2, "--output-dir"),
+    ],
+)
+def test_an_error_is_one_line_and_its_code(
+    env: dict[str, str], arguments: list[str], code: int, says: str
+) -> None:
+    done = streamer(env, *arguments)
+    assert done.returncode == code, done.stderr
+    assert one_line(done.stderr), done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_unknown_setting_names_its_neighbour(env: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "streamer").mkdir()
+    (tmp_path / "streamer" / "config.toml").write_text("hangover_sm = 500\n")
+    done = streamer({**env, "XDG_CONFIG_HOME": str(tmp_path)}, "listen", "--demo")
+    assert done.returncode == 2
+    assert one_line(done.stderr)
+    assert "hangover_ms" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["transcribe"], ["listen", "extra"]])
+def test_usage_errors_exit_with_2(env: dict[str, str], arguments: list[str]) -> None:
+    done = streamer(env, *arguments)
+    assert done.returncode == 2
+    assert "usage: streamer" in done.stderr
+
+
+def test_the_default_model_gives_way_to_the_embedded_one(env: dict[str, str]) -> None:
+    without = {name: value for name, value in env.items() if name != "STREAMER_MODEL"}
+    done = streamer(without, "transcribe", DEMO)
+    assert done.returncode == 0
+    assert one_line(done.stderr)
+    assert "embedded" in done.stderr
+    assert words(done.stdout)[:3] == words(TRUTH)[:3]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_finishes_the_pending_words(env: dict[str, str], number: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamer", "listen", "--demo", "--format", "jsonl"],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    lines = []
+    for line in process.stdout:
+        lines.append(json.loads(line))
+        if lines[-1]["event"] == "partial" and len(lines[-1]["stable"].split()) >= 2:
+            break
+    process.send_signal(number)
+    began = time.monotonic()
+    rest, errors = process.communicate(timeout=30)
+    took = time.monotonic() - began
+    lines += [json.loads(line) for line in rest.splitlines()]
+    assert process.returncode == 128 + number
+    assert errors == ""
+    assert [line["event"] for line in lines[-2:]] == ["final", "end"]
+    assert words(lines[-2]["text"])[:2] == words(TRUTH)[:2]
+    assert took < 2, "an interrupt must not keep anybody waiting"
+
+
+def test_a_reader_that_leaves_is_no_error(env: dict[str, str]) -> None:
+    command = f"{sys.executable} -m streamer transcribe {DEMO} {DEMO}"
+    done = subprocess.run(
+        f"{command} | head -n 1; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "0"
