@@ -1,0 +1,463 @@
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import pty
+import shutil
+import socket
+import subprocess
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers
+
+from streamer.config import DEFAULT_MODEL
+from streamer.core.ctc import Vocabulary, decode
+from streamer.errors import ModelError
+from streamer.recognition.checkpoints import read_normalization, read_vocabulary, resolve
+
+EMBEDDED = resolve("embedded").folder
+ROOT = Path(__file__).parent.parent
+
+
+def write(folder, name, content):
+    (folder / name).write_text(json.dumps(content))
+
+
+def refusal(function, *arguments):
+    with pytest.raises(ModelError) as caught:
+        function(*arguments)
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+
+def test_the_embedded_model_is_part_of_the_package():
+    checkpoint = resolve("embedded")
+    assert (checkpoint.name, checkpoint.notice) == ("embedded", None)
+    assert (checkpoint.folder / "model.safetensors").is_file()
+    assert (checkpoint.folder / "README.md").is_file()
+
+
+def test_a_folder_is_taken_as_it_is():
+    assert resolve(str(EMBEDDED)).folder == EMBEDDED
+
+
+def test_finding_a_model_loads_neither_torch_nor_the_hubs_client():
+    code = (
+        "import sys, streamer.recognition.checkpoints as c; c.resolve('embedded')\n"
+        "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("lost", ["config.json", "vocab.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_is_refused(tmp_path, lost):
+    folder = shutil.copytree(EMBEDDED, tmp_path / "model")
+    (folder / lost).unlink()
+    assert f"no {lost}" in refusal(resolve, str(folder))
+
+
+def test_a_folder_that_lacks_a_shard_is_refused(tmp_path):
+    folder = shutil.copytree(EMBEDDED, tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    write(folder, "model.safetensors.index.json", {"weight_map": shards})
+    assert "no model-00002-of-00002.safetensors" in refusal(resolve, str(folder))
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model", "a/b/c", "", "two words", "../x"])
+def test_what_is_neither_folder_nor_hub_name_is_refused(name):
+    assert "neither a model's folder nor a hub name" in refusal(resolve, name)
+
+
+def test_a_file_is_refused():
+    assert "neither" in refusal(resolve, str(EMBEDDED / "model.safetensors"))
+
+
+# --- vocabularies: the same as transformers' tokenizer --------------------------------------------
+
+LETTERS = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "E": 5, "T": 6, "A": 7, "'": 8}
+LOWER = {"|": 0, "e": 1, "t": 2, "a": 3, "[UNK]": 4, "[PAD]": 5}
+VOCABULARIES = {
+    "plain": ({"vocab.json": LETTERS}, 9),
+    "lower case, own special tokens": (
+        {
+            "vocab.json": LOWER,
+            "tokenizer_config.json": {
+                "unk_token": "[UNK]",
+                "pad_token": "[PAD]",
+                "bos_token": None,
+                "eos_token": None,
+            },
+        },
+        6,
+    ),
+    "special tokens added behind the letters": (
+        {
+            "vocab.json": LOWER,
+            "tokenizer_config.json": {"unk_token": "[UNK]", "pad_token": "[PAD]"},
+            "added_tokens.json": {"<s>": 6, "</s>": 7},
+        },
+        8,
+    ),
+    "special tokens that only the tokenizer knows": (
+        {"vocab.json": {"|": 0, "e": 1, "t": 2}},
+        7,
+    ),
+    "special tokens as objects": (
+        {
+            "vocab.json": LETTERS,
+            "tokenizer_config.json": {
+                "pad_token": {"content": "<pad>", "__type": "AddedToken"},
+                "added_tokens_decoder": {"0": {"content": "<pad>", "special": True}},
+            },
+        },
+        9,
+    ),
+    "added tokens without an output": (
+        {"vocab.json": LETTERS, "added_tokens.json": {"<extra>": 9}},
+        9,
+    ),
+    "shown in lower case": (
+        {"vocab.json": LETTERS, "tokenizer_config.json": {"do_lower_case": True}},
+        9,
+    ),
+    "one of several languages": (
+        {
+            "vocab.json": {"eng": LETTERS, "deu": {"<pad>": 0}},
+            "tokenizer_config.json": {"target_lang": "eng"},
+        },
+        9,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VOCABULARIES)
+def test_words_are_those_that_transformers_decodes(case, tmp_path):
+    files, rows = VOCABULARIES[case]
+    for name, content in files.items():
+        write(tmp_path, name, content)
+    vocabulary = read_vocabulary(tmp_path, rows)
+    tokenizer = transformers.Wav2Vec2CTCTokenizer.from_pretrained(tmp_path)
+    assert len(vocabulary.tokens) == rows
+    assert vocabulary.blank == tokenizer.pad_token_id
+    shown = [number for number in range(rows) if number not in vocabulary.special]
+    shown.append(vocabulary.blank)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        path = rng.choice(shown, 30)
+        log_probs = np.log(np.eye(rows, dtype=np.float32)[path] + 1e-9)
+        words = [word.text for word in decode(log_probs, vocabulary)]
+        assert words == tokenizer.decode(path).split()
+
+
+def test_another_word_delimiter_parts_words(tmp_path):
+    write(tmp_path, "vocab.json", {**LETTERS, "_": 9})
+    write(tmp_path, "tokenizer_config.json", {"word_delimiter_token": "_"})
+    vocabulary = read_vocabulary(tmp_path, 10)
+    # Not from_pretrained: transformers 5.23 ignores this line of tokenizer_config.json there.
+    tokenizer = transformers.Wav2Vec2CTCTokenizer(tmp_path / "vocab.json", word_delimiter_token="_")
+    path = [5, 4, 6, 9, 7]
+    log_probs = np.log(np.eye(10, dtype=np.float32)[path] + 1e-9)
+    assert [word.text for word in decode(log_probs, vocabulary)] == ["E|T", "A"]
+    assert tokenizer.decode(path) == "E|T A"
+
+
+def test_special_tokens_are_never_shown():
+    assert read_vocabulary(EMBEDDED, 32) == Vocabulary(
+        tokens=("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"),
+        blank=0,
+        delimiter=4,
+        special=frozenset({0, 1, 2, 3}),
+    )
+
+
+def test_a_model_without_word_delimiter_has_none(tmp_path):
+    write(tmp_path, "vocab.json", {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "a": 4})
+    assert read_vocabulary(tmp_path, 5).delimiter is None
+    write(tmp_path, "tokenizer_config.json", {"word_delimiter_token": None})
+    assert read_vocabulary(tmp_path, 5).delimiter is None
+
+
+def test_vocabularies_that_do_not_fit_are_refused(tmp_path):
+    assert "no vocab.json" in refusal(read_vocabulary, tmp_path, 9)
+    write(tmp_path, "vocab.json", LETTERS)
+    assert "9 tokens, but the model 8 outputs" in refusal(read_vocabulary, tmp_path, 8)
+    assert "9 tokens, but the model 12 outputs" in refusal(read_vocabulary, tmp_path, 12)
+    write(tmp_path, "tokenizer_config.json", {"pad_token": None})
+    assert "no output for the CTC blank" in refusal(read_vocabulary, tmp_path, 9)
+    write(tmp_path, "vocab.json", {"a": "b"})
+    assert "not a table of tokens" in refusal(read_vocabulary, tmp_path, 1)
+    (tmp_path / "vocab.json").write_text("[1, 2")
+    assert "not a readable JSON file" in refusal(read_vocabulary, tmp_path, 9)
+    (tmp_path / "vocab.json").write_bytes(b"\xff\xfe\x00")
+    assert "not a readable JSON file" in refusal(read_vocabulary, tmp_path, 9)
+    write(tmp_path, "vocab.json", [1, 2])
+    assert "not a JSON object" in refusal(read_vocabulary, tmp_path, 9)
+
+
+def test_normalization_is_read_from_either_file(tmp_path):
+    assert read_normalization(tmp_path) is True
+    write(tmp_path, "processor_config.json", {"feature_extractor": {"do_normalize": False}})
+    assert read_normalization(tmp_path) is False
+    write(tmp_path, "preprocessor_config.json", {"do_normalize": True, "sampling_rate": 16_000})
+    assert read_normalization(tmp_path) is True
+    write(tmp_path, "preprocessor_config.json", {"sampling_rate": 44_100})
+    assert "hears 44100 samples a second" in refusal(read_normalization, tmp_path)
+
+
+# --- the hub: a real server of its interface, and a cache of its own each time -------------------
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub as its client needs; `server.files` by model, `server.asked` in order.
+
+    `server.faults` befall the transfers of large files, whose first bytes are `server.starts`.
+    """
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body):
+        path = self.path.split("?")[0]
+        self.server.asked.append(path)
+        model = next((name for name in self.server.files if f"/{name}" in path), None)
+        if model is None:
+            return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, body)
+        files = self.server.files[model]
+        if path.startswith("/api/models/"):
+            info = {"id": model, "sha": COMMIT, "siblings": [{"rfilename": f} for f in files]}
+            return self.send(200, json.dumps(info).encode(), {}, body)
+        content = files.get(path.split(f"/resolve/{COMMIT}/")[-1].split("/resolve/main/")[-1])
+        if content is None:
+            return self.send(404, b"", {"X-Error-Code": "EntryNotFound"}, body)
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        start = 0
+        if wanted := self.headers.get("Range"):
+            start = int(wanted.removeprefix("bytes=").split("-")[0])
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        if not body or len(content) < 10_000:
+            return self.send(206 if start else 200, content[start:], headers, body)
+        self.server.starts.append(start)
+        faults, self.server.faults = self.server.faults[:1], self.server.faults[1:]
+        if faults == ["refuse"]:
+            return self.send(500, b"", {}, body)
+        if faults:
+            headers["Content-Length"] = str(len(content))
+            self.close_connection = True
+            return self.send(200, content[: faults[0]], headers, body)
+        return self.send(206 if start else 200, content[start:], headers, body)
+
+    def send(self, status, content, headers, body):
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.files, server.asked, server.starts, server.faults = {}, [], [], []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def files_of_a_model(**weights):
+    small = {file.name: file.read_bytes() for file in EMBEDDED.glob("*.json")}
+    return {
+        **small,
+        "README.md": b"-",
+        "flax_model.msgpack": b"-",
+        "adapter.deu.safetensors": b"-",
+        **{name.replace("__", "."): content for name, content in weights.items()},
+    }
+
+
+def ask(name, home, endpoint, *, progress=False, stderr=subprocess.PIPE, **environ):
+    """Resolve in a process of its own: (folder, name, notice) or the error's text; and stderr."""
+    code = (
+        "import sys, json\n"
+        "from streamer.errors import ModelError\n"
+        "from streamer.recognition import resolve\n"
+        "try:\n"
+        "    c = resolve(sys.argv[1], progress=sys.argv[2] == 'True')\n"
+        "    print(json.dumps([str(c.folder), c.name, c.notice]))\n"
+        "except ModelError as error:\n"
+        "    print(json.dumps(str(error)))\n"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, name, str(progress)],
+        env={
+            **kept,
+            "PYTHONPATH": str(ROOT),
+            "HF_HOME": str(home),
+            "HF_ENDPOINT": endpoint,
+            "no_proxy": "127.0.0.1",
+            **environ,
+        },
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def url(server):
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def test_a_model_is_fetched_once_and_only_what_is_needed(hub, tmp_path):
+    hub.files["some/model"] = files_of_a_model(model__safetensors=b"s", pytorch_model__bin=b"b")
+    (folder, name, notice), noise = ask("some/model", tmp_path, url(hub))
+    small = {file.name for file in EMBEDDED.glob("*.json")}
+    assert {file.name for file in Path(folder).iterdir()} == small | {"model.safetensors"}
+    assert (name, notice, noise) == ("some/model", None, "")
+    hub.asked.clear()
+    assert ask("some/model", tmp_path, url(hub))[0] == [folder, name, None]
+    assert hub.asked == [], "a complete cache needs no network"
+
+
+def test_a_bin_is_fetched_only_where_there_are_no_safetensors(hub, tmp_path):
+    hub.files["some/model"] = files_of_a_model(pytorch_model__bin=b"b")
+    (folder, _, _), _ = ask("some/model", tmp_path, url(hub))
+    assert (Path(folder) / "pytorch_model.bin").read_bytes() == b"b"
+
+
+def test_shards_are_fetched_with_their_index(hub, tmp_path):
+    shards = {"model-00001-of-00002.safetensors": b"1", "model-00002-of-00002.safetensors": b"2"}
+    index = json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}).encode()
+    hub.files["some/model"] = files_of_a_model(model__safetensors__index__json=index) | shards
+    (folder, _, _), _ = ask("some/model", tmp_path, url(hub))
+    assert {file.name for file in Path(folder).glob("model*")} == {
+        "model.safetensors.index.json",
+        *shards,
+    }
+
+
+def test_a_download_shows_a_bar_on_a_terminal(hub, tmp_path):
+    hub.files["some/model"] = files_of_a_model(model__safetensors=b"s" * 100_000)
+    screen, terminal = pty.openpty()
+    termios.tcsetwinsize(screen, (24, 100))
+    answer, _ = ask("some/model", tmp_path, url(hub), progress=True, stderr=terminal)
+    os.close(terminal)
+    shown = os.read(screen, 100_000).decode()
+    os.close(screen)
+    assert answer[1] == "some/model"
+    assert "model.safetensors" in shown
+    assert "100%" in shown
+
+
+def test_an_interrupted_download_goes_on_where_it_stopped(hub, tmp_path):
+    weights = bytes(range(256)) * 100_000
+    hub.files["some/model"] = files_of_a_model(model__safetensors=weights)
+    hub.faults = [22_000_000, "refuse"]
+    message, _ = ask("some/model", tmp_path, url(hub))
+    assert "the download broke off" in message
+    assert "goes on where it stopped" in message
+    (folder, _, _), _ = ask("some/model", tmp_path, url(hub))
+    assert (Path(folder) / "model.safetensors").read_bytes() == weights
+    assert len(hub.starts) == 3
+    assert min(hub.starts[1:]) >= 10_000_000
+
+
+def test_what_arrived_damaged_is_not_kept(hub, tmp_path):
+    weights = bytes(range(256)) * 1_000
+    hub.files["some/model"] = files_of_a_model(model__safetensors=weights)
+    blobs = tmp_path / "hub" / "models--some--model" / "blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / f"{hashlib.sha256(weights).hexdigest()}.part"
+    part.write_bytes(bytes(1_000))
+    assert "arrived damaged" in ask("some/model", tmp_path, url(hub))[0]
+    assert ask("some/model", tmp_path, url(hub))[0][1] == "some/model"
+
+
+def test_a_half_filled_cache_is_completed(hub, tmp_path):
+    hub.files["some/model"] = files_of_a_model(model__safetensors=b"s")
+    (folder, _, _), _ = ask("some/model", tmp_path, url(hub))
+    (Path(folder) / "model.safetensors").unlink()
+    assert ask("some/model", tmp_path, url(hub))[0][0] == folder
+    assert (Path(folder) / "model.safetensors").read_bytes() == b"s"
+
+
+def test_a_name_that_the_hub_does_not_know_is_refused(hub, tmp_path):
+    message, _ = ask("some/typo", tmp_path, url(hub))
+    assert message == "some/typo: the model hub has no such public model"
+
+
+def test_a_hub_model_without_weights_for_torch_is_refused(hub, tmp_path):
+    hub.files["some/model"] = files_of_a_model()
+    assert "holds no weights" in ask("some/model", tmp_path, url(hub))[0]
+
+
+@contextlib.contextmanager
+def unreachable(kind):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if kind == "silent":
+            listener.listen()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("kind", ["refusing", "silent"])
+def test_without_the_hub_a_named_model_is_an_error_soon(kind, tmp_path):
+    with unreachable(kind) as endpoint:
+        started = time.monotonic()
+        message, _ = ask("some/model", tmp_path, endpoint)
+        assert time.monotonic() - started < 20, "hangs"
+    assert "cannot be reached" in message or "did not answer within 4 s" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("kind", ["refusing", "silent"])
+def test_without_the_hub_the_default_model_gives_way_to_the_embedded_one(kind, tmp_path):
+    with unreachable(kind) as endpoint:
+        (folder, name, notice), noise = ask(DEFAULT_MODEL, tmp_path, endpoint)
+    assert (Path(folder), name, noise) == (EMBEDDED, "embedded", "")
+    for part in (DEFAULT_MODEL, "for trying out", "the one for work", "--model"):
+        assert part in notice
+    assert "\n" not in notice
+
+
+def test_offline_mode_asks_nobody(hub, tmp_path):
+    hub.files[DEFAULT_MODEL] = files_of_a_model(model__safetensors=b"s")
+    (_, name, notice), _ = ask(DEFAULT_MODEL, tmp_path, url(hub), HF_HUB_OFFLINE="1")
+    assert name == "embedded"
+    assert "HF_HUB_OFFLINE" in notice
+    assert "HF_HUB_OFFLINE" in ask("some/model", tmp_path, url(hub), HF_HUB_OFFLINE="1")[0]
+    assert hub.asked == []
+
+
+def test_the_caches_own_variable_is_respected(hub, tmp_path):
+    hub.files["some/model"] = files_of_a_model(model__safetensors=b"s")
+    elsewhere = tmp_path / "elsewhere"
+    (folder, _, _), _ = ask("some/model", tmp_path, url(hub), HF_HUB_CACHE=str(elsewhere))
+    assert elsewhere in Path(folder).parents
