@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import streamer
 from streamer.config import DEFAULT_MODEL, Settings, load_settings
-from streamer.errors import DeviceError, InputError, SettingsError, StreamerError
+from streamer.errors import DeviceError, InputError, ModelError, SettingsError, StreamerError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from streamer.sinks import Sink
     from streamer.sinks.journal import Journal
     from streamer.sources import Source
+    from streamer.sources.doctor import Check
     from streamer.transcripts import Transcript
 
 # Whatever costs start-up time (numpy, torch, rich) is imported by the command that needs it.
@@ -79,7 +80,8 @@ def _listen(options: argparse.Namespace) -> int:
         from streamer.live import run
         from streamer.recognition import load_recognizer
 
-        recognizer = load_recognizer(settings, checkpoint=checkpoint)
+        with _working(f"loading {checkpoint.name}", options):
+            recognizer = load_recognizer(settings, checkpoint=checkpoint)
         sinks, journal = _sinks(options, source.rate)
         run(
             source,
@@ -244,11 +246,65 @@ def _devices(options: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from streamer.sources.doctor import check_audio, check_system
+
+    settings = _settings(options)
+    marks = {"ok": "ok     ", "warning": "look   ", "problem": "PROBLEM"}
+    code = 0
+    for exit_code, checks in (
+        (1, check_system()),
+        (DeviceError.exit_code, check_audio(settings.device)),
+        (ModelError.exit_code, _check_model(settings)),
+    ):
+        for check in checks:
+            print(f"{marks[check.verdict]}  {check.name}: {check.message}", flush=True)
+            if check.verdict == "problem":
+                code = code or exit_code
+    return code
+
+
+def _check_model(settings: Settings) -> Iterator[Check]:
+    """Whether the model loads, and how much of this machine it takes."""
+    import time
+
+    import numpy as np
+
+    from streamer.messages import SAMPLE_RATE
+    from streamer.recognition import load_recognizer, resolve
+    from streamer.sources.doctor import Check
+
+    try:
+        checkpoint = resolve(settings.model, progress=sys.stderr.isatty())
+        recognizer = load_recognizer(settings, checkpoint=checkpoint)
+    except ModelError as error:
+        yield Check("model", "problem", str(error))
+        return
+    found = f"{recognizer.name} on {recognizer.device}"
+    yield Check("model", "warning" if checkpoint.notice else "ok", checkpoint.notice or found)
+    window = np.zeros(recognizer.grid.fit(settings.preview_window_ms * SAMPLE_RATE // 1000))
+    began = time.perf_counter()
+    recognizer.log_probs(window.astype(np.float32))
+    share = (time.perf_counter() - began) / (settings.preview_ms / 1000)
+    message = f"live text takes {share:.0%} of the time there is for it"
+    if share > 1:
+        slower = "previews will be dropped, no final text; a smaller model or a GPU helps"
+        yield Check("speed", "warning", f"{message}: {slower}")
+    else:
+        yield Check("speed", "ok", message)
+
+
 def _bench(options: argparse.Namespace) -> int:
     from streamer.evaluation.bench import bench
 
     settings = _settings(options)
-    bench(settings, minutes=options.minutes, random_model=options.random, as_json=options.json)
+    bench(
+        settings,
+        recording=options.input or DEMO,
+        minutes=options.minutes,
+        random_model=options.random,
+        as_json=options.json,
+    )
     return 0
 
 
@@ -264,6 +320,18 @@ def _checkpoint(settings: Settings) -> Checkpoint:
     if checkpoint.notice:
         _say(f"streamer: {checkpoint.notice}")
     return checkpoint
+
+
+@contextmanager
+def _working(what: str, options: argparse.Namespace) -> Iterator[None]:
+    """A sign of life for people who look at a terminal."""
+    if options.format != "console" or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
 
 
 def _say(line: str) -> None:
@@ -303,6 +371,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "listen": _listen,
     "transcribe": _transcribe,
     "devices": _devices,
+    "doctor": _doctor,
     "bench": _bench,
 }
 _TOP_FLAGS = ("-h", "--help", "--version")
@@ -390,6 +459,11 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("devices", parents=[common], help="list the microphones")
 
+    doctor = commands.add_parser(
+        "doctor", parents=[common, model], help="find out what is wrong, and what to do"
+    )
+    doctor.add_argument("--device", metavar="NAME", help="microphone: number or part of its name")
+
     bench = commands.add_parser(
         "bench", parents=[common, model], help="speed and memory on this machine"
     )
@@ -397,6 +471,9 @@ def _parser() -> argparse.ArgumentParser:
         "--random",
         action="store_true",
         help="a full-size SEW-tiny with random weights, made on the spot",
+    )
+    bench.add_argument(
+        "--input", type=Path, metavar="FILE", help="speech to measure with (default: the demo)"
     )
     bench.add_argument(
         "--minutes", type=float, default=1.0, metavar="M", help="of live input (default: 1)"

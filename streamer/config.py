@@ -59,7 +59,7 @@ class Settings:
     accelerator: str = "auto"
     """Where the model runs: `auto` takes CUDA, then MPS, then the CPU."""
     threads: int = 0
-    """CPU threads for the model; 0 lets torch choose."""
+    """CPU threads for the model; 0 takes one for each 50 million weights."""
     ring_seconds: int = 30
     """Audio that may wait for a slow recognizer before the oldest is lost."""
     vad_mode: int = 2
@@ -76,7 +76,7 @@ class Settings:
     """An utterance that grows longer is split at its quietest place."""
     preview_ms: int = 320
     """Time between two looks at an utterance that is still being spoken."""
-    preview_window_ms: int = 5_000
+    preview_window_ms: int = 3_000
     """How far back such a look reaches."""
     right_context_ms: int = 480
     """A word this far from the newest audio may become stable."""

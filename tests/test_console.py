@@ -130,13 +130,13 @@ def test_finished_text_stands_above_speech_and_status(terminal: Terminal) -> Non
     with live(terminal) as sink:
         play(sink, terminal, STARTED, status(), partial("First words", "and mor"))
         assert terminal.rows() == [
-            "USB Microphone · embedded",
+            "USB Microphone · embedded · Ctrl-C ends",
             "First words and mor",
             "USB Microphone  ━━━━━───  -20 dB  lost 0.0 s  lag 0.3 s  cpu 21%  1:15",
         ]
         play(sink, terminal, final("First words and more."), partial("", "sec", segment=1))
         assert terminal.rows() == [
-            "USB Microphone · embedded",
+            "USB Microphone · embedded · Ctrl-C ends",
             "First words and more.",
             "sec",
             "USB Microphone  ━━━━━───  -20 dB  lost 0.0 s  lag 0.3 s  cpu 21%  1:15",
@@ -153,7 +153,7 @@ def test_the_live_region_leaves_nothing_behind(terminal: Terminal) -> None:
     assert terminal.rows() == [
         "One two.",
         "⋯ 0.50 s of audio lost at 20.00 s (overflow)",
-        "61.2 s captured, 40.1 s of speech, 0.5 s lost, 1 word retracted",
+        "61.2 s captured, 40.1 s of speech, 0.5 s lost; 1 settled word changed",
     ]
 
 
@@ -293,10 +293,10 @@ def test_a_dumb_terminal_gets_plain_lines(terminal: Terminal, term: str) -> None
     with Console(terminal.stream, terminal.stream, {"TERM": term}) as sink:
         play(sink, None, STARTED, status(), partial("Wo", "rds"), final("Words."), GAP, ENDED)
     assert terminal.read().decode().splitlines() == [
-        "USB Microphone · embedded",
+        "USB Microphone · embedded · Ctrl-C ends",
         "Words.",
         "⋯ 0.50 s of audio lost at 20.00 s (overflow)",
-        "61.2 s captured, 40.1 s of speech, 0.5 s lost, 1 word retracted",
+        "61.2 s captured, 40.1 s of speech, 0.5 s lost; 1 settled word changed",
     ]
 
 
@@ -318,12 +318,14 @@ def test_where_only_errors_have_a_terminal_the_region_is_there(
         play(sink, terminal, STARTED, status(), partial("Some", "words"))
         assert terminal.rows()[1] == "Some words"
         play(sink, terminal, final("Some words."), status())
-        assert terminal.rows() == ["USB Microphone · embedded"], "no room for what `| tee` prints"
+        assert terminal.rows() == ["USB Microphone · embedded · Ctrl-C ends"], (
+            "no room for what `| tee` prints"
+        )
         clock.now += 0.11
         play(sink, terminal, status())
         assert len(terminal.rows()) == 2
     assert out.getvalue() == "Some words.\n"
-    assert terminal.rows() == ["USB Microphone · embedded"]
+    assert terminal.rows() == ["USB Microphone · embedded · Ctrl-C ends"]
 
 
 def test_names_cannot_steer_the_terminal(terminal: Terminal) -> None:

@@ -114,7 +114,7 @@ class Console:
                 at_s = event.start / event.rate
                 self.notice(f"⋯ {lost_s:.2f} s of audio lost at {at_s:.2f} s ({event.reason})")
             case SessionStarted():
-                self.notice(f"{event.device} · {event.model}", style="dim")
+                self.notice(f"{event.device} · {event.model} · Ctrl-C ends", style="dim")
             case SessionEnded():
                 self._partials.clear()
                 self._status = None
@@ -248,10 +248,11 @@ def _summary(ended: SessionEnded) -> str:
     captured, speech, lost = (
         f"{samples / ended.rate:.1f} s" for samples in (ended.captured, ended.speech, ended.lost)
     )
+    summary = f"{captured} captured, {speech} of speech, {lost} lost"
+    if not ended.retracted:
+        return summary
     words = "word" if ended.retracted == 1 else "words"
-    return (
-        f"{captured} captured, {speech} of speech, {lost} lost, {ended.retracted} {words} retracted"
-    )
+    return f"{summary}; {ended.retracted} settled {words} changed"
 
 
 def _terminal_size(stream: TextIO) -> os.terminal_size:

@@ -1,0 +1,13 @@
+"""Samples that a program already holds become text; the model is loaded once for all of them."""
+
+import sys
+
+import soundfile
+
+import streamer
+
+recognizer = streamer.load_recognizer()
+for name in sys.argv[1:]:
+    samples, rate = soundfile.read(name)
+    transcript = streamer.transcribe(samples, rate, recognizer=recognizer)
+    print(f"{name}: {transcript.text}")

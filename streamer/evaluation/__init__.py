@@ -1,0 +1,1 @@
+"""Measuring: what recognition costs on this machine."""

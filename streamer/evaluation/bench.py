@@ -1,0 +1,238 @@
+"""`streamer bench`: what recognition costs on this machine, measured on the real parts.
+
+A recording, by default the bundled one, is repeated for as long as is needed. Live figures
+come from the live loop at real pace; a preview that was dropped because the machine was behind
+does not count as one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from streamer.config import Settings
+from streamer.live import StreamClock, Transcriber
+from streamer.messages import Block
+from streamer.recognition import load_recognizer
+from streamer.recognition.recognizer import Recognizer
+from streamer.recognition.stand_in import write_random_sew_tiny
+from streamer.sources.files import paced, read_audio
+
+if TYPE_CHECKING:
+    from streamer.messages import Samples
+
+RECORDING = Path(__file__).parent.parent / "demo" / "recording.flac"
+FILE_MINUTES = 5
+WINDOWS_S = (1, 2, 5, 10, 30)
+REPEATS = 5
+
+
+def bench(
+    settings: Settings,
+    *,
+    recording: Path = RECORDING,
+    minutes: float,
+    random_model: bool,
+    as_json: bool,
+) -> None:
+    """Measure and print.
+
+    Args:
+        settings: the model and where it runs.
+        recording: speech to measure with.
+        minutes: how long the live loop is watched.
+        random_model: measure a full-size SEW-tiny with random weights instead of the model.
+        as_json: one JSON object on stdout instead of a table.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Progress(
+            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        ) as progress,
+    ):
+        if random_model:
+            write_random_sew_tiny(Path(folder))
+            settings = replace(settings, model=folder)
+        figures: dict[str, Any] = {"startup": _startup()}
+        recognizer = load_recognizer(settings)
+        figures["model"] = "SEW-tiny, random weights" if random_model else recognizer.name
+        figures["device"] = recognizer.device
+        figures["cores"] = os.cpu_count()
+        figures["recording"] = recording.name
+        audio, rate = read_audio(recording)
+        figures["windows"] = _windows(recognizer, audio, rate)
+        figures["file"] = _file(recognizer, settings, audio, rate)
+        task = progress.add_task(f"{minutes:g} min of live input", total=minutes * 60)
+        figures["live"] = _live(
+            recognizer,
+            settings,
+            _Repeated(audio, rate, minutes * 60),
+            lambda seconds: progress.update(task, completed=seconds),
+        )
+    if as_json:
+        print(json.dumps(figures))
+    else:
+        _print(figures)
+
+
+def _startup() -> dict[str, float]:
+    """Seconds from process start to exit, fastest of three: what the machine can do."""
+    commands = {
+        "import": ["-c", "import streamer"],
+        "help": ["-m", "streamer", "--help"],
+        "devices": ["-m", "streamer", "devices"],
+        "bare_python": ["-c", "pass"],
+    }
+
+    def once(arguments: list[str]) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
+        return time.perf_counter() - began
+
+    return {name: min(once(command) for _ in range(3)) for name, command in commands.items()}
+
+
+def _windows(recognizer: Recognizer, audio: Samples, rate: int) -> dict[str, dict[str, float]]:
+    """Wall and CPU seconds for one window of each length, medians."""
+    figures = {}
+    for seconds in WINDOWS_S:
+        samples = np.resize(audio, recognizer.grid.fit(seconds * rate))
+        walls, cpus = [], []
+        for _ in range(REPEATS):
+            wall, cpu = time.perf_counter(), time.process_time()
+            recognizer.log_probs(samples)
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+        figures[f"{seconds} s"] = {
+            "wall_s": float(np.median(walls)),
+            "cpu_s": float(np.median(cpus)),
+        }
+    return figures
+
+
+def _file(
+    recognizer: Recognizer, settings: Settings, audio: Samples, rate: int
+) -> dict[str, float]:
+    """The offline path over several minutes."""
+    long = np.resize(audio, FILE_MINUTES * 60 * rate)
+    wall, cpu = time.perf_counter(), time.process_time()
+    transcriber = Transcriber(recognizer, rate, settings, previews=False)
+    for _ in transcriber.feed(long):
+        pass
+    for _ in transcriber.finish():
+        pass
+    seconds = transcriber.heard_s
+    return {
+        "seconds": seconds,
+        "real_time_factor": (time.perf_counter() - wall) / seconds,
+        "cpu_s_per_s": (time.process_time() - cpu) / seconds,
+    }
+
+
+class _Repeated:
+    """The recording over and over, as a source."""
+
+    name = "recording"
+
+    def __init__(self, audio: Samples, rate: int, seconds: float) -> None:
+        self._audio = audio
+        self.rate = rate
+        self._end = int(seconds * rate)
+
+    def stop(self) -> None:
+        self._end = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Block]:
+        step = self.rate // 20
+        for start in range(0, self._end, step):
+            where = start % (len(self._audio) - step)
+            yield Block(start, self._audio[where : where + step])
+
+
+def _live(
+    recognizer: Recognizer, settings: Settings, source: _Repeated, tell: Callable[[float], object]
+) -> dict[str, float]:
+    """The live loop at real pace."""
+    clock = StreamClock()
+    transcriber = Transcriber(recognizer, source.rate, settings, now=clock.now)
+    lags: list[float] = []
+    memory = _memory()
+    cpu = time.process_time()
+    with paced(source) as live:
+        for block in live:
+            heard = block.end / live.rate
+            clock.arrived(heard)
+            lags.append(clock.now() - heard)
+            for _ in transcriber.feed(block):
+                pass
+            tell(heard)
+        for _ in transcriber.finish():
+            pass
+    cpu = time.process_time() - cpu
+    work = transcriber.work
+    speech = max(work.segments_s, 1e-9)
+    half = len(lags) // 2
+    return {
+        "seconds": transcriber.heard_s,
+        "speech_s": work.segments_s,
+        "cpu_s_per_s_of_speech": cpu / speech,
+        "previews_per_s_of_speech": work.previews / speech,
+        "previews_dropped": work.dropped,
+        "lag_p50_s": float(np.percentile(lags, 50)),
+        "lag_p95_s": float(np.percentile(lags, 95)),
+        "lag_max_s": max(lags),
+        "lag_mean_first_half_s": float(np.mean(lags[:half])),
+        "lag_mean_second_half_s": float(np.mean(lags[half:])),
+        "memory_start_mb": memory,
+        "memory_end_mb": _memory(),
+    }
+
+
+def _memory() -> float:
+    """Resident megabytes; where the system does not tell, the most there ever were."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def _print(figures: dict[str, Any]) -> None:
+    table = Table(title=f"{figures['model']} on {figures['device']}, {figures['cores']} cores")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, seconds in figures["startup"].items():
+        table.add_row(f"start-up: {name.replace('_', ' ')}", f"{seconds:.2f} s")
+    for name, window in figures["windows"].items():
+        table.add_row(
+            f"window of {name}: wall, CPU", f"{window['wall_s']:.3f} s, {window['cpu_s']:.3f} s"
+        )
+    for part in ("file", "live"):
+        for name, value in figures[part].items():
+            table.add_row(f"{part}: {name.replace('_', ' ')}", f"{value:.3f}")
+    Console().print(table)
