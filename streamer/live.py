@@ -34,6 +34,7 @@ from streamer.recognition import load_recognizer
 from streamer.recognition.vad import VoiceDetector
 from streamer.sinks import Sink, Status
 from streamer.sources.devices import find_input
+from streamer.sources.files import RATES
 from streamer.sources.microphone import Microphone
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class Transcriber:
             made, and previews that are older than their cadence are dropped; without it,
             everything depends on the audio alone.
         wants_previews: asked before each; they stop being of use when the end is near.
+
+    Raises:
+        InputError: no audio has such a rate.
     """
 
     def __init__(
@@ -83,6 +87,8 @@ class Transcriber:
         now: Callable[[], float] | None = None,
         wants_previews: Callable[[], bool] = lambda: True,
     ) -> None:
+        if rate not in RATES:
+            raise InputError(f"{rate} samples a second is no rate of audio; give the true one")
         settings = settings or Settings()
         self._recognizer = recognizer
         self._rate = rate
@@ -113,13 +119,22 @@ class Transcriber:
                 a `Block` or `Gap` that begins where the last one ended.
 
         Raises:
-            InputError: a sample is not a number.
+            InputError: a sample is not a number; whole seconds before it have been taken.
         """
         item = audio if isinstance(audio, Block | Gap) else Block(self._position, _mono(audio))
-        self._position = item.end
-        yield from self._recognize(self._session.feed(item))
         if isinstance(item, Gap):
+            yield from self._take(item)
             yield item
+            return
+        # Second by second: what comes before a bad sample is heard, and memory stays small.
+        for first in range(0, len(item.samples), self._rate):
+            part = item.samples[first : first + self._rate]
+            yield from self._take(Block(item.start + first, part))
+
+    def _take(self, item: Block | Gap) -> Iterator[Partial | Final]:
+        windows = self._session.feed(item)
+        self._position = item.end
+        yield from self._recognize(windows)
 
     def finish(self) -> Iterator[Partial | Final | SessionEnded]:
         """End the audio: the last words, then the account. Nothing may be fed afterwards."""
@@ -319,7 +334,7 @@ def _mono(audio: npt.ArrayLike) -> Samples:
         array = array.astype(np.float32) / 32768
     elif not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"audio of type {array.dtype} is not supported; give float32 or int16")
-    if array.ndim == 2:
+    if array.ndim == 2 and array.shape[1]:
         array = array.mean(axis=1)
     if array.ndim != 1:
         raise InputError(f"audio of shape {array.shape} is not supported; give (n,) or (n, c)")

@@ -53,7 +53,7 @@ def transcribe(
         progress: called with the seconds of audio heard so far.
 
     Raises:
-        InputError: the file cannot be read, or a sample is not a number.
+        InputError: the file cannot be read, a sample is not a number, or the rate is impossible.
         ModelError: the model cannot be loaded.
     """
     settings = settings or Settings()

@@ -9,9 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+from streamer.config import Settings
+from streamer.recognition import load_recognizer
+
+if TYPE_CHECKING:
+    from streamer.recognition.recognizer import Recognizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -23,6 +30,12 @@ def speech_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recorded speech in {folder}; set STREAMER_SPEECH")
     return folder
+
+
+@pytest.fixture(scope="session")
+def recognizer() -> Recognizer:
+    """The embedded model, loaded once for all tests."""
+    return load_recognizer(Settings(model="embedded"))
 
 
 class Sound:

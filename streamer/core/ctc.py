@@ -30,6 +30,13 @@ class Vocabulary:
     delimiter: int | None
     special: frozenset[int]
 
+    @property
+    def mixed_case(self) -> bool:
+        """Whether the model itself chooses between capitals and small letters."""
+        hidden = {self.blank, self.delimiter, *self.special}
+        shown = "".join(token for id_, token in enumerate(self.tokens) if id_ not in hidden)
+        return shown not in (shown.upper(), shown.lower())
+
 
 @dataclass(frozen=True, slots=True)
 class FrameGrid:
@@ -131,18 +138,16 @@ def certainty(log_probs: LogProbs, vocabulary: Vocabulary) -> float:
     chosen = ~np.isin(path, hidden)
     on_letters = float(np.exp(log_probs.max(axis=1))[chosen].sum())
     heard = float((1 - np.exp(log_probs[:, vocabulary.blank])).sum())
-    return on_letters / heard if heard > 0 else 0.0
+    return min(1.0, on_letters / heard) if heard > 0 else 0.0
 
 
 def sentence_case(words: Sequence[str], *, opening: bool = True) -> list[str]:
     """Spell words for people: lower case, a capital first letter, and "I".
 
     Args:
-        words: as the model spells them; mixed case is kept as it is.
+        words: as a model with one case of letters spells them.
         opening: whether the first word begins a sentence.
     """
-    if any(word != word.upper() and word != word.lower() for word in words):
-        return list(words)
     cased = [word.lower() for word in words]
     cased = ["I" + word[1:] if word.split("'")[0] == "i" else word for word in cased]
     if opening and cased:

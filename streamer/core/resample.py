@@ -41,8 +41,9 @@ class Resampler:
         lead = -self._half % self._down
         self._taps = np.concatenate((np.zeros(lead), taps))
         self._skip = (self._half + lead) // self._down
-        # Filtering costs a fixed amount a call: single samples wait for 5 ms of company.
-        self._batch = max(1, rate // 200)
+        # Filtering costs a fixed amount a call: single samples wait for 5 ms of company. At rates
+        # with no divisor in common with SAMPLE_RATE the filter is enormous, so they wait for 100.
+        self._batch = max(1, rate // 200, self._down // 10)
         self._input: Samples = np.zeros(0, np.float32)
         self._first = 0
         self._received = 0

@@ -93,6 +93,7 @@ class Segmenter:
         self._continues = False
         self._last_voiced = 0
         self._next_preview = 0
+        self._previewed = 0  # end of the frames that the open utterance's previews have covered
         self._levels: list[float] = []  # power of each frame of the open utterance
 
     def push(self, samples: Samples) -> list[Window]:
@@ -118,7 +119,9 @@ class Segmenter:
     def skip_to(self, position: int) -> None:
         """Go on at a later model sample after a gap. Call `flush` first."""
         self._tape = _Tape(position)
-        self._position = self._released = position
+        self._position = position
+        # What was resampled before the gap may reach a sample beyond a very short one.
+        self._released = max(position, self._released)
 
     def _judge(self, frame: Samples) -> list[Window]:
         power = float(np.dot(frame, frame)) / self._frame
@@ -152,6 +155,7 @@ class Segmenter:
         shortest = self._grid.fit(0)
         elapsed = max(shortest, self._position - self._onset)
         self._next_preview = self._onset + self._grid.fit(elapsed - self._grid.stride + 1)
+        self._previewed = self._onset
 
     def _preview(self) -> list[Window]:
         assert self._onset is not None
@@ -162,9 +166,13 @@ class Segmenter:
             if not self._previews or end - self._last_voiced > self._worth_looking:
                 continue
             earliest = self._onset - (self._context if self._continues else 0)
-            surplus = max(0, end - (self._grid.receptive - self._grid.hop) - self._reach - earliest)
+            covered = end - (self._grid.receptive - self._grid.hop)
+            # Further back than the setting says where frames would fall between two previews.
+            begin = min(covered - self._reach, self._previewed - self._edge)
+            surplus = max(0, begin - earliest)
             start = earliest + _on_stride(surplus, self._grid)
             left = max(self._onset - start, self._edge if surplus else 0)
+            self._previewed = covered
             windows.append(self._window(start, end, left=left, offset=end, right=0, last=False))
         return windows
 
@@ -183,6 +191,9 @@ class Segmenter:
         self._released = window.offset
         self._onset = None
         self._next_segment += 1
+        # Voiced frames of this utterance must not open another one.
+        while len(self._recent) * self._frame > self._position - self._last_voiced:
+            self._recent.popleft()
         return window
 
     def _split(self) -> Window:
@@ -200,7 +211,8 @@ class Segmenter:
             right=right,
             last=True,
         )
-        self._levels = self._levels[(cut - self._onset) // self._frame :]
+        # Counted from the end, where levels and position agree: a cut may lie inside a frame.
+        self._levels = self._levels[(cut - self._position) // self._frame :]
         self._onset = cut
         self._released = cut
         self._continues = True
@@ -216,7 +228,8 @@ class Segmenter:
         first = len(smooth) // 2
         stop = max(first + 1, len(smooth) - self._context // self._frame)
         quietest = first + int(np.argmin(smooth[first:stop]))
-        return self._onset + _on_stride(quietest * self._frame + self._frame // 2, self._grid)
+        middle = self._position - (len(smooth) - quietest) * self._frame + self._frame // 2
+        return self._onset + _on_stride(middle - self._onset, self._grid)
 
     def _window(
         self, start: int, end: int, *, left: int, offset: int, right: int, last: bool

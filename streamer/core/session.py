@@ -11,6 +11,7 @@ order in which they were given; previews (not `last`) may be left out.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,15 +66,17 @@ class Session:
         self._rate = source_rate
         self._settings = settings
         self._vocabulary = vocabulary
+        self._raw = settings.raw or vocabulary.mixed_case
         self._grid = grid
         self._resampler = Resampler(source_rate)
         self._segmenter = Segmenter(settings, grid, detector, previews=previews)
-        self._right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
-        self._stitcher: Stitcher | None = None
-        self._carried: LogProbs | None = None
+        right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
+        self._stitcher = Stitcher(vocabulary, right_context)
         self._continues = False
         self._shown: tuple[str, str] = ("", "")
-        self._stable_words: list[str] = []
+        self._stable: list[FrameWord] = []
+        self._lengths: deque[int] = deque()  # source samples of each segment to be accepted
+        self._unbroken_from = 0  # no audio is missing since this source sample
         self._received = 0
         self._lost = 0
         self._speech = 0
@@ -95,32 +98,36 @@ class Session:
             at = (item.start + int(bad[0])) / self._rate
             raise InputError(f"the audio holds a sample that is no number (NaN) at {at:.3f} s")
         self._received = item.end
-        return self._segmenter.push(self._resampler.push(item.samples))
+        return self._measured(self._segmenter.push(self._resampler.push(item.samples)))
 
     def finish(self) -> list[Window]:
         """End the stream; nothing may be fed afterwards. Gives what the tail still needs."""
         windows = self._segmenter.push(self._resampler.flush())
-        return windows + self._segmenter.flush()
+        return self._measured(windows + self._segmenter.flush())
 
     def _skip(self, gap: Gap) -> list[Window]:
         """Words are not joined across missing audio: the open utterance ends before it."""
         windows = self.finish()
-        self._received = gap.end
+        self._received = self._unbroken_from = gap.end
         self._lost += gap.end - gap.start
         self._resampler = Resampler(self._rate)
         self._segmenter.skip_to(round(gap.end * SAMPLE_RATE / self._rate))
         return windows
 
+    def _measured(self, windows: list[Window]) -> list[Window]:
+        """Note how much was received for each segment: later on that could include a gap."""
+        for window in windows:
+            if window.last:
+                self._lengths.append(self._source(window.offset) - self._source(window.onset))
+        return windows
+
     def accept(self, window: Window, log_probs: LogProbs) -> list[Partial | Final]:
         """Take a window's emission, shape (frames, vocabulary): what can be shown now."""
-        if self._stitcher is None:
-            self._stitcher = Stitcher(self._vocabulary, self._right_context, self._carried)
-            self._carried = None
         if window.last:
-            return self._finalize(window, log_probs, self._stitcher)
+            return self._finalize(window, log_probs)
         first = (window.start - window.onset) // self._grid.hop + window.left
-        self._stitcher.preview(first, log_probs[window.left :])
-        return self._partial(window, self._stitcher)
+        emission = self._stitcher.preview(first, log_probs[window.left :])
+        return self._partial(window, emission)
 
     def ended(self) -> SessionEnded:
         """The account of everything received, once the last window has been accepted."""
@@ -133,13 +140,13 @@ class Session:
             retracted=self._retracted,
         )
 
-    def _partial(self, window: Window, stitcher: Stitcher) -> list[Partial | Final]:
-        stable, tentative = stitcher.stable, stitcher.tentative
-        if self._is_noise(stitcher.emission):
+    def _partial(self, window: Window, emission: LogProbs) -> list[Partial | Final]:
+        stable, tentative = self._stitcher.stable, self._stitcher.tentative
+        if self._is_noise(emission):
             tentative = []
-            stable = stable[: len(self._stable_words)]
+            stable = stable[: len(self._stable)]
         spelled = self._spell([*stable, *tentative])
-        self._stable_words = [word.text for word in stable]
+        self._stable = stable
         shown = (" ".join(spelled[: len(stable)]), " ".join(spelled[len(stable) :]))
         if shown == self._shown:
             return []
@@ -155,23 +162,27 @@ class Session:
             )
         ]
 
-    def _finalize(
-        self, window: Window, log_probs: LogProbs, stitcher: Stitcher
-    ) -> list[Partial | Final]:
+    def _finalize(self, window: Window, log_probs: LogProbs) -> list[Partial | Final]:
         inside = log_probs[window.left : len(log_probs) - window.right]
-        words, self._carried = stitcher.finish(inside, split=window.right > 0)
-        if self._is_noise(inside):
+        split = window.right > 0
+        stitcher = self._stitcher
+        words, self._stitcher = stitcher.finish(inside, split=split)
+        if self._is_noise(stitcher.emission):
             words = []
         raw = [word.text for word in words]
         spelled = self._spell(words)
-        self._retracted += contradicted(self._stable_words, raw)
+        # What was shown of the audio behind a split belongs to the next segment.
+        ours = len(stitcher.emission) - self._stitcher.carried
+        shown = [word.text for word in self._stable if not split or word.end <= ours]
+        self._retracted += contradicted(shown, raw)
         was_shown = self._shown != ("", "")
-        self._stitcher, self._shown, self._stable_words = None, ("", ""), []
-        self._continues = window.right > 0
+        self._shown, self._stable = ("", ""), []
+        self._continues = split
+        length = self._lengths.popleft()
         if not words and not was_shown:
             return []
         if words:
-            self._speech += self._source(window.offset) - self._source(window.onset)
+            self._speech += length
         first = window.onset - stitcher.carried * self._grid.hop
         timed = tuple(
             Word(
@@ -185,8 +196,8 @@ class Session:
         return [
             Final(
                 segment=window.segment,
-                start=min([_seconds(window.onset), *(word.start for word in timed[:1])]),
-                end=_seconds(window.offset),
+                start=_seconds(first),
+                end=_seconds(window.offset - self._stitcher.carried * self._grid.hop),
                 text=" ".join(spelled),
                 raw=" ".join(raw),
                 words=timed,
@@ -200,10 +211,12 @@ class Session:
 
     def _spell(self, words: list[FrameWord]) -> list[str]:
         raw = [word.text for word in words]
-        return raw if self._settings.raw else sentence_case(raw, opening=not self._continues)
+        return raw if self._raw else sentence_case(raw, opening=not self._continues)
 
     def _source(self, model_sample: int) -> int:
-        return min(self._received, round(model_sample * self._rate / SAMPLE_RATE))
+        """Of the audio since the last gap, the source sample that is nearest."""
+        nearest = round(model_sample * self._rate / SAMPLE_RATE)
+        return min(max(nearest, self._unbroken_from), self._received)
 
 
 def _seconds(model_sample: int) -> float:

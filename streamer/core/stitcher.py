@@ -30,27 +30,32 @@ class Stitcher:
     Args:
         vocabulary: what the columns of the emissions mean.
         right_context: frames that must follow a word before it is stable.
-        carried: frames of a word that a split cut off from the segment before, if any.
+
+    Attributes:
+        emission: what is known, shape (frames, vocabulary).
+        carried: its first frames that belong to a word which a split cut off from the segment
+            before.
+        stable, tentative: the words; `stable` only grows.
     """
 
-    def __init__(
-        self, vocabulary: Vocabulary, right_context: int, carried: LogProbs | None = None
-    ) -> None:
+    def __init__(self, vocabulary: Vocabulary, right_context: int) -> None:
         self._vocabulary = vocabulary
         self._right_context = right_context
-        empty = np.zeros((0, len(vocabulary.tokens)), np.float32)
-        self.emission: LogProbs = empty if carried is None else carried
-        self.carried = self._settled = len(self.emission)
+        self.emission: LogProbs = np.zeros((0, len(vocabulary.tokens)), np.float32)
+        self.carried = self._settled = 0
         self._previous: list[str] = []
         self.stable: list[FrameWord] = []
         self.tentative: list[FrameWord] = []
 
-    def preview(self, first: int, log_probs: LogProbs) -> None:
+    def preview(self, first: int, log_probs: LogProbs) -> LogProbs:
         """Take the emission of a window of a segment that is still being spoken.
 
         Args:
             first: the frame of the segment that row 0 is.
             log_probs: shape (frames, vocabulary); no frame that is context only.
+
+        Returns:
+            The emission that the tentative words were read from.
         """
         first += self.carried
         if first > len(self.emission):
@@ -58,7 +63,7 @@ class Stitcher:
             # Words must not be joined across the hole: the final text will fill it.
             self.tentative = decode(log_probs, self._vocabulary)
             self._previous = []
-            return
+            return log_probs
         self._settled = max(self._settled, first)
         self.emission = np.concatenate(
             (self.emission[: self._settled], log_probs[self._settled - first :])
@@ -78,8 +83,9 @@ class Stitcher:
         ]
         self.stable, self.tentative = closed, words[len(closed) :]
         self._previous = [word.text for word in words]
+        return self.emission
 
-    def finish(self, log_probs: LogProbs, *, split: bool) -> tuple[list[FrameWord], LogProbs]:
+    def finish(self, log_probs: LogProbs, *, split: bool) -> tuple[list[FrameWord], Stitcher]:
         """Read the whole segment's emission.
 
         Args:
@@ -87,17 +93,24 @@ class Stitcher:
             split: whether the segment goes on in the next one.
 
         Returns:
-            Its words, and the frames of a last word that the split may have cut in two: they
-            belong before the next segment's. Frames count from the segment's beginning; those of
-            a word that was carried here may be negative.
+            Its words, whose frames count from the beginning of `emission`, and the stitcher of
+            the next segment. After a split that one knows the frames of a last word that may
+            have been cut in two, and what previews have told of the audio behind the cut.
         """
-        emission = np.concatenate((self.emission[: self.carried], log_probs))
-        words = decode(emission, self._vocabulary)
-        rest = emission[:0]
-        if split and words and words[-1].closed is None:
-            rest = emission[words[-1].start :]
-            words = words[:-1]
-        return words, rest
+        following = Stitcher(self._vocabulary, self._right_context)
+        ahead = self.emission[self.carried + len(log_probs) :]
+        self.emission = np.concatenate((self.emission[: self.carried], log_probs))
+        words = decode(self.emission, self._vocabulary)
+        if not split:
+            return words, following
+        # What was carried here and goes on to the end is no word, and must not grow for ever.
+        parted = self._vocabulary.delimiter is not None
+        if parted and words and words[-1].closed is None and words[-1].start > 0:
+            rest = self.emission[words.pop().start :]
+            following.carried = following._settled = len(rest)
+            ahead = np.concatenate((rest, ahead))
+        following.emission = ahead
+        return words, following
 
 
 def contradicted(stable: list[str], final: list[str]) -> int:

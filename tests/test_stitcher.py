@@ -1,0 +1,228 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from streamer.core.ctc import Vocabulary, decode
+from streamer.core.stitcher import Stitcher, contradicted
+
+TOKENS = ("<pad>", "|", *"ABCDEHILNOPRSTUWY")
+VOCABULARY = Vocabulary(TOKENS, blank=0, delimiter=1, special=frozenset())
+RIGHT = 10
+
+
+def emission(path, peak=0.9):
+    """Log-probabilities whose most probable path is `path`: letters, `_` for blank."""
+    ids = [0 if token == "_" else TOKENS.index(token) for token in path]
+    probabilities = np.full((len(ids), len(TOKENS)), (1 - peak) / (len(TOKENS) - 1))
+    probabilities[np.arange(len(ids)), ids] = peak
+    return np.log(probabilities).astype(np.float32)
+
+
+def texts(words):
+    return [word.text for word in words]
+
+
+def shown(stitcher):
+    return texts(stitcher.stable) + texts(stitcher.tentative)
+
+
+@st.composite
+def paths(draw, min_words=3, max_words=12):
+    """What a network could emit: runs, blanks inside words, pauses, delimiters of any length."""
+    path = "_" * draw(st.integers(0, 6))
+    for _ in range(draw(st.integers(min_words, max_words))):
+        for letter in draw(st.text("ABCDELO", min_size=1, max_size=6)):
+            path += letter * draw(st.integers(1, 2)) + "_" * draw(st.integers(0, 2))
+        path += "_" * draw(st.integers(0, 4)) + "|" * draw(st.integers(1, 3))
+        path += "_" * draw(st.integers(0, 8))
+    return path if draw(st.booleans()) else path.rstrip("|_")
+
+
+@st.composite
+def windows(draw, frames):
+    """Spans that begin and end ever later and leave no hole."""
+    first, end = 0, 0
+    spans = []
+    while end < frames:
+        end = min(frames, end + draw(st.integers(1, 40)))
+        spans.append((first, end))
+        first = draw(st.integers(max(first, end - 60), end))
+    return spans
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), path=paths())
+def test_no_word_is_doubled_or_lost_wherever_the_windows_lie(data, path):
+    truth = emission(path)
+    stitcher = Stitcher(VOCABULARY, RIGHT)
+    before = []
+    for first, end in data.draw(windows(len(truth))):
+        stitcher.preview(first, truth[first:end])
+        assert shown(stitcher) == texts(decode(truth[:end], VOCABULARY))
+        assert texts(stitcher.stable)[: len(before)] == before
+        before = texts(stitcher.stable)
+    words, _ = stitcher.finish(truth, split=False)
+    assert words == decode(truth, VOCABULARY)
+    assert contradicted(before, texts(words)) == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), path=paths(), seed=st.integers(0, 1000))
+def test_stable_only_grows_even_if_the_network_contradicts_itself(data, path, seed):
+    generator = np.random.default_rng(seed)
+    truth = emission(path)
+    stitcher = Stitcher(VOCABULARY, RIGHT)
+    before = []
+    for first, end in data.draw(windows(len(truth))):
+        heard = truth[first:end].copy()
+        heard[generator.random(len(heard)) < 0.1] = emission("A")
+        stitcher.preview(first, heard)
+        assert stitcher.stable[: len(before)] == before
+        before = list(stitcher.stable)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), path=paths(min_words=8, max_words=25))
+def test_a_word_on_a_cut_appears_exactly_once(data, path):
+    truth = emission(path)
+    cuts = data.draw(st.lists(st.integers(40, max(40, len(truth) - 1)), max_size=4, unique=True))
+    bounds = [0, *sorted(cuts), len(truth)]
+    # No word is that long; what lasts from cut to cut is dealt with below.
+    assume(all(end - start > 30 for start, end in itertools.pairwise(bounds)))
+    stitcher = Stitcher(VOCABULARY, RIGHT)
+    said = []
+    for start, end in itertools.pairwise(bounds):
+        ahead = data.draw(st.integers(start, len(truth)))
+        stitcher.preview(0, truth[start:ahead])
+        words, stitcher = stitcher.finish(truth[start:end], split=end < len(truth))
+        said += words
+    assert texts(said) == texts(decode(truth, VOCABULARY))
+
+
+def test_a_cut_word_moves_to_the_next_segment_with_its_letters():
+    stitcher = Stitcher(VOCABULARY, RIGHT)
+    words, following = stitcher.finish(emission("__SO_|__HEL"), split=True)
+    assert texts(words) == ["SO"]
+    assert following.carried == 3
+    words, _ = following.finish(emission("L_LO_|"), split=False)
+    assert texts(words) == ["HELLO"]
+    assert (words[0].start, words[0].end) == (0, 7)
+
+
+def test_a_word_that_only_lacks_its_delimiter_is_not_lost_at_a_cut():
+    stitcher = Stitcher(VOCABULARY, RIGHT)
+    words, following = stitcher.finish(emission("_SO_|_YES____"), split=True)
+    assert texts(words) == ["SO"]
+    words, _ = following.finish(emission("____"), split=False)
+    assert texts(words) == ["YES"]
+
+
+def test_the_segment_after_a_cut_knows_what_was_previewed_of_it():
+    truth = emission("SO_|_WE_|__CAN_|_SET_|_")
+    stitcher = Stitcher(VOCABULARY, right_context=0)
+    stitcher.preview(0, truth)
+    _, following = stitcher.finish(truth[:10], split=True)
+    assert len(following.emission) == following.carried + 13
+    # Previews of the beginning were dropped, and there is no hole nevertheless.
+    following.preview(8, truth[18:])
+    assert shown(following) == ["CAN", "SET"]
+
+
+def test_what_never_ends_is_not_carried_for_ever():
+    stitcher = Stitcher(VOCABULARY, RIGHT)
+    said = []
+    for _ in range(20):
+        words, stitcher = stitcher.finish(emission("_A_B" * 10), split=True)
+        said += texts(words)
+        assert stitcher.carried <= 40
+    assert "".join(said).count("A") >= 180
+
+
+def test_a_model_without_a_delimiter_is_cut_where_it_is_cut():
+    stitcher = Stitcher(Vocabulary(TOKENS, 0, None, frozenset({1})), RIGHT)
+    words, following = stitcher.finish(emission("_A_B"), split=True)
+    assert texts(words) == ["AB"]
+    assert following.carried == 0
+
+
+def test_a_word_becomes_stable_when_two_windows_agree_and_enough_audio_follows():
+    truth = emission("_SO_|" + "_" * 20)
+    stitcher = Stitcher(VOCABULARY, RIGHT)
+    for end, stable in [(8, []), (12, []), (13, ["SO"])]:
+        stitcher.preview(0, truth[:end])
+        assert (end, texts(stitcher.stable)) == (end, stable)
+    fresh = Stitcher(VOCABULARY, RIGHT)
+    fresh.preview(0, truth)
+    assert texts(fresh.stable) == []
+    fresh.preview(0, truth)
+    assert texts(fresh.stable) == ["SO"]
+
+
+def test_a_word_that_was_spelled_otherwise_before_is_tentative():
+    stitcher = Stitcher(VOCABULARY, 0)
+    stitcher.preview(0, emission("_SO_|_"))
+    stitcher.preview(0, emission("_NO_|_"))
+    assert (texts(stitcher.stable), texts(stitcher.tentative)) == ([], ["NO"])
+
+
+def test_stable_words_withstand_a_later_window():
+    stitcher = Stitcher(VOCABULARY, 0)
+    for _ in range(2):
+        stitcher.preview(0, emission("_SO_|__WE"))
+    stitcher.preview(0, emission("_NO_|__WE_ARE_|"))
+    assert texts(stitcher.stable) == ["SO"]
+    assert texts(stitcher.tentative) == ["WEARE"]
+
+
+def test_a_hole_freezes_stable_and_joins_nothing():
+    truth = emission("SO_|_WE_|__CAN_|_SET_|_IT_|__")
+    stitcher = Stitcher(VOCABULARY, 0)
+    for _ in range(2):
+        stitcher.preview(0, truth[:6])
+    assert texts(stitcher.stable) == ["SO"]
+    known = stitcher.emission.copy()
+    for end in (25, 27, 29):
+        read = stitcher.preview(13, truth[13:end])
+        assert texts(stitcher.stable) == ["SO"]
+        assert texts(stitcher.tentative) == texts(decode(truth[13:end], VOCABULARY))
+        assert np.array_equal(read, truth[13:end])
+    assert np.array_equal(stitcher.emission, known)
+    assert texts(stitcher.finish(truth, split=False)[0]) == ["SO", "WE", "CAN", "SET", "IT"]
+
+
+def test_frames_that_windows_slide_past_are_settled_inside_a_word():
+    path = "_" + "A_B_" * 20 + "|____________"
+    truth = emission(path)
+    stitcher = Stitcher(VOCABULARY, RIGHT)
+    for end in range(16, len(path), 8):
+        first = max(0, end - 24)
+        stitcher.preview(first, truth[first:end])
+    for _ in range(2):
+        stitcher.preview(len(path) - 24, truth[-24:])
+    assert texts(stitcher.stable) == ["AB" * 20]
+
+
+@pytest.mark.parametrize(
+    ("stable", "final", "count"),
+    [
+        ("", "", 0),
+        ("A B", "A B C D", 0),
+        ("A B", "A C", 1),
+        ("A B C", "A C", 1),
+        ("A C", "A B C", 0),
+        ("A B", "", 2),
+        ("A B", "C D E", 2),
+        ("A B C", "B C", 1),
+    ],
+)
+def test_contradicted_counts_what_the_final_text_does_not_have(stable, final, count):
+    assert contradicted(stable.split(), final.split()) == count
+
+
+@given(st.lists(st.sampled_from("ABC"), max_size=8), st.lists(st.sampled_from("ABC"), max_size=8))
+def test_contradicted_is_bounded_and_nothing_for_a_beginning(stable, final):
+    assert 0 <= contradicted(stable, final) <= len(stable)
+    assert contradicted(stable, stable + final) == 0
