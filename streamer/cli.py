@@ -418,7 +418,7 @@ def _parser() -> argparse.ArgumentParser:
         "--input", metavar="FILE", help="a recording instead; `-`: raw 16-bit samples on stdin"
     )
     source.add_argument("--demo", action="store_true", help="play the bundled recording instead")
-    source.add_argument(
+    listen.add_argument(
         "--or-demo",
         action="store_true",
         help="play the bundled recording where there is no microphone",

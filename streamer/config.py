@@ -70,8 +70,8 @@ class Settings:
     """Voiced time that opens an utterance."""
     pre_roll_ms: int = 400
     """Audio before the first voiced frame that belongs to the utterance."""
-    hangover_ms: int = 600
-    """Unvoiced time that ends an utterance."""
+    hangover_ms: int = 500
+    """Unvoiced time that ends an utterance; down to a third of it where one has become long."""
     max_utterance_s: int = 30
     """An utterance that grows longer is split at its quietest place."""
     preview_ms: int = 320
@@ -80,7 +80,7 @@ class Settings:
     """How far back such a look reaches."""
     right_context_ms: int = 480
     """A word this far from the newest audio may become stable."""
-    min_certainty: float = 0.24
+    min_certainty: float = 0.25
     """An utterance whose letters the recognizer is less certain of is taken for noise."""
     raw: bool = False
     """Print the model's own spelling instead of sentence case."""

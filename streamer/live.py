@@ -18,7 +18,7 @@ import numpy as np
 
 import streamer
 from streamer.config import Settings
-from streamer.core.session import Session
+from streamer.core.session import Session, require_numbers
 from streamer.errors import InputError, StreamerError
 from streamer.messages import (
     SAMPLE_RATE,
@@ -111,7 +111,7 @@ class Transcriber:
         """Seconds of audio fed so far."""
         return self._position / self._rate
 
-    def feed(self, audio: npt.ArrayLike | Block | Gap) -> Iterator[Partial | Final | Gap]:
+    def feed(self, audio: npt.ArrayLike | Block | Gap) -> list[Partial | Final | Gap]:
         """Take the next audio and give what can be shown now.
 
         Args:
@@ -119,27 +119,30 @@ class Transcriber:
                 a `Block` or `Gap` that begins where the last one ended.
 
         Raises:
-            InputError: a sample is not a number; whole seconds before it have been taken.
+            InputError: a sample is not a number; nothing of this audio has been taken.
         """
         item = audio if isinstance(audio, Block | Gap) else Block(self._position, _mono(audio))
         if isinstance(item, Gap):
-            yield from self._take(item)
-            yield item
-            return
-        # Second by second: what comes before a bad sample is heard, and memory stays small.
-        for first in range(0, len(item.samples), self._rate):
-            part = item.samples[first : first + self._rate]
-            yield from self._take(Block(item.start + first, part))
+            return [*self._take(item), item]
+        require_numbers(item, self._rate)
+        # Second by second, so that an hour in one piece does not become an hour of windows.
+        pieces = range(0, len(item.samples), self._rate)
+        return [
+            event
+            for first in pieces
+            for event in self._take(
+                Block(item.start + first, item.samples[first : first + self._rate])
+            )
+        ]
+
+    def finish(self) -> list[Partial | Final | SessionEnded]:
+        """End the audio: the last words, then the account. Nothing may be fed afterwards."""
+        return [*self._recognize(self._session.finish()), self._session.ended()]
 
     def _take(self, item: Block | Gap) -> Iterator[Partial | Final]:
         windows = self._session.feed(item)
         self._position = item.end
         yield from self._recognize(windows)
-
-    def finish(self) -> Iterator[Partial | Final | SessionEnded]:
-        """End the audio: the last words, then the account. Nothing may be fed afterwards."""
-        yield from self._recognize(self._session.finish())
-        yield self._session.ended()
 
     def _recognize(self, windows: Iterable[Window]) -> Iterator[Partial | Final]:
         for window in windows:

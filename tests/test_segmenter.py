@@ -131,7 +131,21 @@ def test_a_pause_shorter_than_the_hangover_ends_nothing():
         parts = (1, QUIET), (1, LOUD), (pause, QUIET), (1, LOUD), (1, QUIET)
         return len(finals(segmented(audio(*parts))))
 
-    assert [heard(0.5), heard(0.8)] == [1, 2]
+    assert [heard(0.4), heard(0.7)] == [1, 2]
+
+
+def test_the_longer_an_utterance_the_shorter_the_pause_that_ends_it():
+    """9.5 s of 10: patience has fallen from 600 ms to less than 300."""
+
+    def segments(seconds_of_speech):
+        signal = audio((1, QUIET), (seconds_of_speech, LOUD), (0.3, QUIET), (2, LOUD), (2, QUIET))
+        windows = segmented(signal, hangover_ms=600, max_utterance_s=10)
+        check(windows, signal)
+        return [(seconds(w.onset), seconds(w.offset)) for w in finals(windows)]
+
+    assert len(segments(3)) == 1
+    first, second = segments(9)
+    assert first[1] < 10.2 <= second[0] + 0.2
 
 
 def test_a_click_does_not_keep_an_utterance_open():

@@ -330,12 +330,12 @@ def test_a_sample_that_is_no_number_is_refused_and_nothing_before_it_is_lost(
 ):
     damaged = recording.copy()
     damaged[5 * SAMPLE_RATE + 123 :] = bad
-    for items in ([damaged], np.split(damaged, range(1_600, len(damaged), 1_600))):
+    for size in (1_600, SAMPLE_RATE):
         transcriber = Transcriber(remembering, SAMPLE_RATE)
         events = []
-        fed = itertools.chain.from_iterable(map(transcriber.feed, items))
+        fed = map(transcriber.feed, np.split(damaged, range(size, len(damaged), size)))
         with pytest.raises(InputError, match=r"at 5\.008 s"):
-            events.extend(fed)
+            events.extend(itertools.chain.from_iterable(fed))
         assert transcriber.heard_s == 5
         # The stream can go on where it was, or end.
         events += transcriber.feed(recording[5 * SAMPLE_RATE : 6 * SAMPLE_RATE])

@@ -5,10 +5,11 @@ frame stands out from the noise floor (the smallest smoothed level of the last s
 detector alone calls steady noise speech. Decisions pass through hysteresis: an utterance opens
 when enough recent frames are voiced, and stays open while a third of that number is. It begins
 `pre_roll` before its first voiced frame and ends when none has been voiced for `hangover`; most
-of that silence is not part of it. While it is open, previews are asked for at fixed distances
-from its beginning. One that reaches the maximum length is split at its quietest place: the two
-parts are recognized with overlapping context, and the next segment continues where the first
-was cut.
+of that silence is not part of it. In the second half of the maximum length this patience falls
+to a third: a breath is a better end than a split. While an utterance is open, previews are asked
+for at fixed distances from its beginning. One that reaches the maximum length is split at its
+quietest place: the two parts are recognized with overlapping context, and the next segment
+continues where the first was cut.
 
 Every decision depends on frame positions alone, so the windows are the same however the input
 was split into blocks.
@@ -75,9 +76,7 @@ class Segmenter:
         self._floor = _NoiseFloor(settings.vad_frame_ms)
         self._pre_roll = _samples(settings.pre_roll_ms)
         self._hangover = _samples(settings.hangover_ms)
-        self._post_roll = max(
-            0, min(_samples(POST_ROLL_MS), self._hangover - grid.stride - self._frame)
-        )
+        self._post_roll = _samples(POST_ROLL_MS)
         self._longest = settings.max_utterance_s * SAMPLE_RATE
         self._context = _on_stride(_samples(SPLIT_CONTEXT_MS), grid)
         self._cadence = _on_stride(_samples(settings.preview_ms), grid)
@@ -137,11 +136,20 @@ class Segmenter:
         self._levels.append(power)
         if voiced >= self._keep_at and self._recent[-1]:
             self._last_voiced = self._position
-        if self._position - self._last_voiced >= self._hangover:
-            return [self._close(self._last_voiced + self._post_roll)]
+        patience = self._patience()
+        if self._position - self._last_voiced >= patience:
+            room = max(0, patience - self._grid.stride - self._frame)
+            return [self._close(self._last_voiced + min(self._post_roll, room))]
         if self._position - self._onset >= self._longest:
             return [self._split(), *self._preview()]
         return self._preview()
+
+    def _patience(self) -> int:
+        """Unvoiced samples that end the open utterance: fewer when it has become long."""
+        assert self._onset is not None
+        patient = self._longest // 2
+        surplus = max(0, self._position - self._onset - patient)
+        return self._hangover - self._hangover * 2 * surplus // (3 * patient)
 
     def _open(self) -> None:
         first_voiced = self._position - (len(self._recent) - self._recent.index(True)) * self._frame

@@ -132,10 +132,8 @@ def _file(
     long = np.resize(audio, FILE_MINUTES * 60 * rate)
     wall, cpu = time.perf_counter(), time.process_time()
     transcriber = Transcriber(recognizer, rate, settings, previews=False)
-    for _ in transcriber.feed(long):
-        pass
-    for _ in transcriber.finish():
-        pass
+    transcriber.feed(long)
+    transcriber.finish()
     seconds = transcriber.heard_s
     return {
         "seconds": seconds,
@@ -189,11 +187,9 @@ def _live(
             heard = block.end / live.rate
             clock.arrived(heard)
             lags.append(clock.now() - heard)
-            for _ in transcriber.feed(block):
-                pass
+            transcriber.feed(block)
             tell(heard)
-        for _ in transcriber.finish():
-            pass
+        transcriber.finish()
     cpu = time.process_time() - cpu
     work = transcriber.work
     speech = max(work.segments_s, 1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import warnings
 from collections import defaultdict
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _WEIGHTS_A_THREAD = 50_000_000
 """A second thread saved a 40-million model 40 % of the time alone on two cores, and cost it time
 where another program was using one of them; CPU time always grew."""
+_LONG_WINDOW = 8 * SAMPLE_RATE
+"""Longer windows need hundreds of megabytes for a moment."""
 
 
 class Recognizer:
@@ -121,7 +124,15 @@ class Recognizer:
             # A squeezed model fills an odd number of frames up with a frame of zeros: drop it.
             logits = self._model(values).logits[:, :frames]
             result: LogProbs = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+        if length > _LONG_WINDOW:
+            _give_memory_back()
         return result
+
+
+def _give_memory_back() -> None:
+    """Where the C library is glibc: it keeps freed memory in pieces that no other length fits."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _choose_device(accelerator: str) -> str:
