@@ -229,11 +229,16 @@ def test_an_unknown_setting_names_its_neighbour(env: dict[str, str], tmp_path: P
     assert "hangover_ms" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--nonsense"], ["transcribe"], ["listen", "extra"]])
-def test_usage_errors_exit_with_2(env: dict[str, str], arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["transcribe"], ["listen", "extra"], ["lisen"], ["--rate", "x"]]
+)
+def test_usage_errors_are_one_line_and_exit_with_2(
+    env: dict[str, str], arguments: list[str]
+) -> None:
     done = streamer(env, *arguments)
     assert done.returncode == 2
-    assert "usage: streamer" in done.stderr
+    assert one_line(done.stderr), done.stderr
+    assert "--help" in done.stderr
 
 
 def test_the_default_model_gives_way_to_the_embedded_one(env: dict[str, str]) -> None:

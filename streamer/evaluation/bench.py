@@ -17,8 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -31,6 +30,7 @@ from streamer.messages import Block
 from streamer.recognition import load_recognizer
 from streamer.recognition.recognizer import Recognizer
 from streamer.recognition.stand_in import write_random_sew_tiny
+from streamer.sources import Closing
 from streamer.sources.files import paced, read_audio
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _file(
     }
 
 
-class _Repeated:
+class _Repeated(Closing):
     """The recording over and over, as a source."""
 
     name = "recording"
@@ -155,16 +155,8 @@ class _Repeated:
     def stop(self) -> None:
         self._end = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
+    def close(self) -> None:
+        """There is nothing to release."""
 
     def __iter__(self) -> Iterator[Block]:
         step = self.rate // 20

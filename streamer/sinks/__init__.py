@@ -6,9 +6,9 @@ file with a level meter, say) it passes over in silence.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Protocol, TextIO
 
 from streamer.messages import Event
 
@@ -33,17 +33,8 @@ class Status:
     """Seconds since the first captured sample."""
 
 
-class Sink(Protocol):
+class Sink(AbstractContextManager["Sink", None], Protocol):
     """Shows events as they come."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
     def show(self, event: Event) -> None:
         """Show one event."""

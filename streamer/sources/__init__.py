@@ -12,8 +12,7 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import TracebackType
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from streamer.messages import Samples
 
 
-class Source(Protocol):
+class Source(AbstractContextManager["Source", None], Protocol):
     """Mono audio in order. `Block.start` counts every sample since the first, lost ones too."""
 
     @property
@@ -40,15 +39,6 @@ class Source(Protocol):
     def stop(self) -> None:
         """End the iteration soon; from any thread or signal handler, as often as you like."""
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
     def __iter__(self) -> Iterator[Block | Gap]: ...
 
 
@@ -58,12 +48,7 @@ class Closing:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -154,10 +154,16 @@ class Microphone(Closing):
         return Gap(start, start + length, self.rate, reason)
 
     def _recover(self, lost: _Capture) -> Iterator[Gap]:
-        """Wait for the same device; the hole is known when it delivers again, or gives up."""
+        """Wait for the same device, or give up.
+
+        The first gap comes at once, so that what was said before becomes final and people see
+        that they are not heard; the rest of the hole is known when the device delivers again.
+        """
         self._capture = None
         deadline = time.monotonic() + RECOVERY_S
         failure: DeviceError | None = None
+        hole_from = time.monotonic()
+        yield self._outage(hole_from - lost.newest_at)
         resumed = 0.0
         while not (self._capture or self._stopping or time.monotonic() > deadline):
             try:
@@ -171,16 +177,17 @@ class Microphone(Closing):
             except DeviceError as error:
                 failure = error
                 self._bell.wait(1)
-        hole = (resumed or time.monotonic()) - lost.newest_at
-        length = max(round(hole * self.rate), 1)
-        gap = self._gap(length, "device-lost")
-        self._offset += length
-        yield gap
+        yield self._outage((resumed or time.monotonic()) - hole_from)
         if not (self._capture or self._stopping):
             reason = str(failure).removeprefix(f"{self.name}: ")
             raise DeviceError(
                 f"{self.name}: lost while recording and not recovered: {reason}"
             ) from failure
+
+    def _outage(self, seconds: float) -> Gap:
+        gap = self._gap(max(round(seconds * self.rate), 1), "device-lost")
+        self._offset += gap.end - gap.start
+        return gap
 
     def _reopened(self) -> _Capture:
         if not _Capture.open_count:

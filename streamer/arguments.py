@@ -1,0 +1,131 @@
+"""The command line's grammar: which commands and flags there are, and what their help says."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+import streamer
+from streamer.config import DEFAULT_MODEL
+from streamer.errors import SettingsError
+
+FORMATS = ("txt", "srt", "vtt", "json")
+"""What `transcribe` writes."""
+
+
+def _formats(text: str) -> list[str]:
+    chosen = [form.strip() for form in text.split(",")]
+    unknown = [form for form in chosen if form not in FORMATS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}"
+        )
+    return list(dict.fromkeys(chosen))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other error; the usage is a `--help` away."""
+        self.exit(SettingsError.exit_code, f"streamer: {message}; see `{self.prog} --help`\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; the chosen one is its `command`."""
+    parser = _Parser(
+        prog="streamer",
+        description="Speak, and read your words. `streamer` alone means `streamer listen`.",
+    )
+    parser.add_argument("--version", action="version", version=f"streamer {streamer.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    common = _Parser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+    common.add_argument("--debug", action="store_true", help="show a traceback on errors")
+
+    model = _Parser(add_help=False)
+    model.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"hub name or folder of a CTC model, or `embedded` (default: {DEFAULT_MODEL})",
+    )
+    model.add_argument(
+        "--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="where the model runs"
+    )
+    model.add_argument("--threads", type=int, metavar="N", help="CPU threads for the model")
+
+    listen = commands.add_parser("listen", parents=[common, model], help="microphone → live text")
+    listen.add_argument("--device", metavar="NAME", help="microphone: number or part of its name")
+    source = listen.add_mutually_exclusive_group()
+    source.add_argument(
+        "--input", metavar="FILE", help="a recording instead; `-`: raw 16-bit samples on stdin"
+    )
+    source.add_argument("--demo", action="store_true", help="play the bundled recording instead")
+    listen.add_argument(
+        "--or-demo",
+        action="store_true",
+        help="play the bundled recording where there is no microphone",
+    )
+    listen.add_argument(
+        "--rate", type=_positive, default=16_000, metavar="HZ", help="of raw samples on stdin"
+    )
+    listen.add_argument(
+        "--channels", type=_positive, default=1, metavar="N", help="of raw samples on stdin"
+    )
+    listen.add_argument(
+        "--pace",
+        choices=("real", "fast"),
+        default="real",
+        help="of a recording: as it was spoken, or as fast as it goes",
+    )
+    listen.add_argument("--format", choices=("console", "text", "jsonl"), default="console")
+    listen.add_argument("--record", type=Path, metavar="FOLDER", help="keep audio and transcript")
+    listen.add_argument("--raw", action="store_true", default=None, help="the model's own spelling")
+
+    transcribe = commands.add_parser(
+        "transcribe", parents=[common, model], help="files → transcripts"
+    )
+    transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    transcribe.add_argument(
+        "--format",
+        type=_formats,
+        default=["txt"],
+        metavar="FORMATS",
+        help=f"one or more of {','.join(FORMATS)} (default: txt)",
+    )
+    transcribe.add_argument(
+        "--output-dir", type=Path, metavar="FOLDER", help="write files instead of printing"
+    )
+    transcribe.add_argument(
+        "--raw", action="store_true", default=None, help="the model's own spelling"
+    )
+
+    commands.add_parser("devices", parents=[common], help="list the microphones")
+
+    doctor = commands.add_parser(
+        "doctor", parents=[common, model], help="find out what is wrong, and what to do"
+    )
+    doctor.add_argument("--device", metavar="NAME", help="microphone: number or part of its name")
+
+    bench = commands.add_parser(
+        "bench", parents=[common, model], help="speed and memory on this machine"
+    )
+    bench.add_argument(
+        "--random",
+        action="store_true",
+        help="a full-size SEW-tiny with random weights, made on the spot",
+    )
+    bench.add_argument(
+        "--input", type=Path, metavar="FILE", help="speech to measure with (default: the demo)"
+    )
+    bench.add_argument(
+        "--minutes", type=float, default=1.0, metavar="M", help="of live input (default: 1)"
+    )
+    bench.add_argument("--json", action="store_true", help="one JSON object")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 on")
+    return int(text)
