@@ -283,7 +283,7 @@ def test_a_lost_second_is_never_counted_as_speech():
         Block(2 * rate + 5, signal[: rate - 1]),
     ]
     for late in (False, True):
-        events, ended = driven(items, rate, lambda frame: True, late)
+        events, ended = driven(items, rate, lambda frame: True, late, hangover_ms=2_000)
         assert len(finals(events)) == 2
         assert ended.speech + ended.silence == 2 * rate
         assert 0 <= ended.silence < 2 * 12
