@@ -75,12 +75,12 @@ def _listen(options: argparse.Namespace) -> int:
             _say("Playing the bundled recording instead, through the same live path.")
             options.demo = True
             source = stack.enter_context(_source(options, settings))
-        signals.then(source.stop)
         from streamer.live import run
         from streamer.recognition import load_recognizer
 
         with _working(f"loading {checkpoint.name}", options):
             recognizer = load_recognizer(settings, checkpoint=checkpoint)
+        signals.then(source.stop)
         sinks, journal = _sinks(options, source.rate)
         run(
             source,
