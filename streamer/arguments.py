@@ -40,12 +40,18 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     common = _Parser(add_help=False)
-    common.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+    common.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings file (TOML) instead of ~/.config/streamer/config.toml",
+    )
     common.add_argument("--debug", action="store_true", help="show a traceback on errors")
 
     model = _Parser(add_help=False)
     model.add_argument(
         "--model",
+        type=_given,
         metavar="NAME",
         help=f"hub name or folder of a CTC model, or `embedded` (default: {DEFAULT_MODEL})",
     )
@@ -55,10 +61,15 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--threads", type=int, metavar="N", help="CPU threads for the model")
 
     listen = commands.add_parser("listen", parents=[common, model], help="microphone → live text")
-    listen.add_argument("--device", metavar="NAME", help="microphone: number or part of its name")
+    listen.add_argument(
+        "--device", type=_given, metavar="NAME", help="microphone: number or part of its name"
+    )
     source = listen.add_mutually_exclusive_group()
     source.add_argument(
-        "--input", metavar="FILE", help="a recording instead; `-`: raw 16-bit samples on stdin"
+        "--input",
+        type=_given,
+        metavar="FILE",
+        help="a recording instead; `-`: raw 16-bit samples on stdin",
     )
     source.add_argument("--demo", action="store_true", help="play the bundled recording instead")
     listen.add_argument(
@@ -67,20 +78,27 @@ def build_parser() -> argparse.ArgumentParser:
         help="play the bundled recording where there is no microphone",
     )
     listen.add_argument(
-        "--rate", type=_positive, default=16_000, metavar="HZ", help="of raw samples on stdin"
+        "--rate", type=_positive, metavar="HZ", help="of raw samples on stdin (default: 16000)"
     )
     listen.add_argument(
-        "--channels", type=_positive, default=1, metavar="N", help="of raw samples on stdin"
+        "--channels", type=_positive, metavar="N", help="of raw samples on stdin (default: 1)"
     )
     listen.add_argument(
         "--pace",
         choices=("real", "fast"),
         default="real",
-        help="of a recording: as it was spoken, or as fast as it goes",
+        help="of a recording: as it was spoken (real, the default), or as fast as it goes",
     )
-    listen.add_argument("--format", choices=("console", "text", "jsonl"), default="console")
+    listen.add_argument(
+        "--format",
+        choices=("console", "text", "jsonl"),
+        default="console",
+        help="for people (the default), finished lines only, or one JSON object a line",
+    )
     listen.add_argument("--record", type=Path, metavar="FOLDER", help="keep audio and transcript")
-    listen.add_argument("--raw", action="store_true", default=None, help="the model's own spelling")
+    listen.add_argument(
+        "--raw", action="store_true", default=None, help="capitals, as the model spells"
+    )
 
     transcribe = commands.add_parser(
         "transcribe", parents=[common, model], help="files → transcripts"
@@ -97,7 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--output-dir", type=Path, metavar="FOLDER", help="write files instead of printing"
     )
     transcribe.add_argument(
-        "--raw", action="store_true", default=None, help="the model's own spelling"
+        "--raw", action="store_true", default=None, help="capitals, as the model spells"
     )
 
     commands.add_parser("devices", parents=[common], help="list the microphones")
@@ -105,7 +123,9 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor", parents=[common, model], help="find out what is wrong, and what to do"
     )
-    doctor.add_argument("--device", metavar="NAME", help="microphone: number or part of its name")
+    doctor.add_argument(
+        "--device", type=_given, metavar="NAME", help="microphone: number or part of its name"
+    )
 
     bench = commands.add_parser(
         "bench", parents=[common, model], help="speed and memory on this machine"
@@ -119,10 +139,27 @@ def build_parser() -> argparse.ArgumentParser:
         "--input", type=Path, metavar="FILE", help="speech to measure with (default: the demo)"
     )
     bench.add_argument(
-        "--minutes", type=float, default=1.0, metavar="M", help="of live input (default: 1)"
+        "--minutes", type=_minutes, default=1.0, metavar="M", help="of live input (default: 1)"
     )
     bench.add_argument("--json", action="store_true", help="one JSON object")
     return parser
+
+
+def _given(text: str) -> str:
+    """Not empty: `--input "$FILE"` with FILE unset must not record the room."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0.1 <= minutes <= 1_440:
+        raise argparse.ArgumentTypeError(f"{text} is no number of minutes from 0.1 to 1440")
+    return minutes
 
 
 def _positive(text: str) -> int:

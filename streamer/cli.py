@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from streamer.arguments import build_parser
 from streamer.config import Settings, load_settings
 from streamer.errors import DeviceError, InputError, ModelError, SettingsError, StreamerError
+from streamer.messages import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -39,6 +40,11 @@ DEMO = Path(__file__).parent / "demo" / "recording.flac"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - closed by whoever started us
+    if sys.stdout is None:
+        _say("streamer: standard output is closed; send it to a file or a terminal")
+        return 1
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in _TOP_FLAGS):
         arguments.insert(0, "listen")
     options = build_parser().parse_args(arguments)
@@ -53,17 +59,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader has what it wanted; the interpreter must not complain about it on its way out.
+    except OSError as error:
+        # The interpreter must not complain about the same once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(error, BrokenPipeError):
+            return 0  # the reader has what it wanted
+        if options.debug:
+            traceback.print_exc()
+        _say(
+            f"streamer: the output cannot be written ({error.strerror}); make room, or name another"
+        )
+        return 1
 
 
 def _listen(options: argparse.Namespace) -> int:
+    from streamer.sources import muted_c_libraries
+
     settings = _settings(options)
+    if options.input != "-" and (options.rate or options.channels):
+        raise SettingsError("--rate and --channels are for raw samples: use them with --input -")
     with ExitStack() as stack:
         signals = stack.enter_context(_signals())
         checkpoint = _checkpoint(settings)
+        if not (options.input or options.demo):
+            stack.enter_context(muted_c_libraries())
         # The source is opened before the model is loaded: what is said meanwhile waits in the
         # ring buffer.
         try:
@@ -91,6 +110,8 @@ def _listen(options: argparse.Namespace) -> int:
             journal=journal,
             stopping=lambda: bool(signals.received),
         )
+    if journal and not journal.complete:
+        return 1
     return 128 + signals.received if signals.received else 0
 
 
@@ -98,7 +119,9 @@ def _source(options: argparse.Namespace, settings: Settings) -> Source:
     from streamer.sources.files import AudioFile, PcmStream, paced
 
     if options.input == "-":
-        return PcmStream(sys.stdin.buffer, options.rate, options.channels)
+        if sys.stdin is None:
+            raise InputError("standard input is closed; send raw 16-bit samples to it")
+        return PcmStream(sys.stdin.buffer, options.rate or SAMPLE_RATE, options.channels or 1)
     if options.input or options.demo:
         file = AudioFile(options.input or DEMO)
         return paced(file) if options.pace == "real" else file
@@ -110,7 +133,7 @@ def _source(options: argparse.Namespace, settings: Settings) -> Source:
 
 def _sinks(options: argparse.Namespace, rate: int) -> tuple[list[Sink], Journal | None]:
     sink: Sink
-    warn: Callable[[str], None] = _say
+    warn: Callable[[str], None] = _warn
     if options.format == "console":
         from streamer.sinks.console import Console
 
@@ -182,6 +205,8 @@ def _transcribe(options: argparse.Namespace) -> int:
                 continue
             finally:
                 bar.remove_task(task)
+            if not transcript.segments:
+                bar.console.print(f"{path}: no speech in it", markup=False, soft_wrap=True)
             _deliver(transcript, path, names[path], options)
     return code
 
@@ -208,9 +233,16 @@ def _deliver(transcript: Transcript, path: Path, name: str, options: argparse.Na
 
 
 def _output_names(files: Sequence[Path]) -> dict[Path, str]:
-    """`talk.wav` becomes `talk.txt`, unless another file would too: then `talk.wav.txt`."""
+    """`talk.wav` becomes `talk.txt`, unless another file would too.
+
+    Then it becomes `talk.wav.txt`; and files of one name in several folders are numbered.
+    """
     stems = [path.stem for path in files]
-    return {path: path.stem if stems.count(path.stem) == 1 else path.name for path in files}
+    names = [path.name if stems.count(path.stem) > 1 else path.stem for path in files]
+    return {
+        path: name if names.count(name) == 1 else f"{name}-{names[:index].count(name) + 1}"
+        for index, (path, name) in enumerate(zip(files, names, strict=True))
+    }
 
 
 def _devices(options: argparse.Namespace) -> int:
@@ -269,7 +301,6 @@ def _check_model(settings: Settings) -> Iterator[Check]:
 
     import numpy as np
 
-    from streamer.messages import SAMPLE_RATE
     from streamer.recognition import load_recognizer, resolve
     from streamer.sources.doctor import Check
 
@@ -333,12 +364,16 @@ def _working(what: str, options: argparse.Namespace) -> Iterator[None]:
         yield
 
 
+def _warn(line: str) -> None:
+    _say(f"streamer: {line}")
+
+
 def _say(line: str) -> None:
     print(" ".join(line.split()), file=sys.stderr, flush=True)
 
 
 class _Signals:
-    """The first SIGINT or SIGTERM asks the source to stop; a second one interrupts at once."""
+    """The first signal asks the source to stop; a second one interrupts at once."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -358,7 +393,10 @@ class _Signals:
 @contextmanager
 def _signals() -> Iterator[_Signals]:
     handler = _Signals()
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):
+        numbers.append(signal.SIGHUP)  # the terminal was closed
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield handler
     finally:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -261,6 +262,8 @@ def run(
 ) -> None:
     """Show everything that `source` gives on all `sinks`, until it ends or is stopped.
 
+    A sink that fails ends the session too, but the others still get the pending words.
+
     Args:
         source, recognizer, settings, real_time, stopping: as for `events`.
         sinks: entered here, and left at the end.
@@ -268,7 +271,21 @@ def run(
 
     Raises:
         StreamerError: the source failed; the pending words and the account were shown before.
+        OSError: a sink failed.
     """
+    failure: OSError | None = None
+    working = list(sinks)
+
+    def tell(report: Callable[[Sink], None]) -> None:
+        nonlocal failure
+        for sink in tuple(working):
+            try:
+                report(sink)
+            except OSError as error:
+                failure = failure or error
+                working.remove(sink)
+                source.stop()
+
     meter = _Meter(source, recognizer.name)
 
     def on_audio(item: Block | Gap, lag_s: float) -> None:
@@ -276,8 +293,7 @@ def run(
             journal.audio(item)
         status = meter.read(item, lag_s)
         if status:
-            for sink in sinks:
-                sink.status(status)
+            tell(lambda sink: sink.status(status))
 
     with ExitStack() as stack:
         for sink in sinks:
@@ -290,8 +306,13 @@ def run(
             on_audio=on_audio,
             stopping=stopping,
         ):
-            for sink in sinks:
-                sink.show(event)
+            tell(partial(_show, event))
+    if failure:
+        raise failure
+
+
+def _show(event: Event, sink: Sink) -> None:
+    sink.show(event)
 
 
 class _Meter:

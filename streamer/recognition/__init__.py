@@ -32,12 +32,13 @@ _BEFORE_TORCH = {
 
 
 def load_recognizer(
-    settings: Settings | None = None, *, checkpoint: Checkpoint | None = None
+    model: str | Settings | None = None, *, checkpoint: Checkpoint | None = None
 ) -> Recognizer:
     """Find the model that the settings name, load it and warm it up.
 
     Args:
-        settings: `model`, `accelerator` and `threads` are read; defaults where not given.
+        model: a hub name, a folder or `embedded`; or settings, of which `model`, `accelerator`
+            and `threads` are read; the default model when not given.
         checkpoint: what `resolve` gave, where it was called before. Otherwise it is called here,
             and if it had to take another model than the one named, a warning says so.
 
@@ -45,7 +46,7 @@ def load_recognizer(
         ModelError: the model is not available, damaged, or of another kind.
         SettingsError: the accelerator is not there.
     """
-    settings = settings or Settings()
+    settings = Settings(model=model) if isinstance(model, str) else model or Settings()
     if checkpoint is None:
         checkpoint = resolve(settings.model)
         if checkpoint.notice:

@@ -86,9 +86,8 @@ def resolve(name: str, *, progress: bool = True) -> Checkpoint:
         if name != DEFAULT_MODEL:
             raise
         notice = (
-            f"{error}. Using the embedded model instead, which is for trying out; "
-            f"{DEFAULT_MODEL} is the one for work: start again with a network, or give "
-            "the folder of a copy with --model"
+            f"{error}. Using the embedded model, which is for trying out only; the other is for "
+            "work"
         )
         return Checkpoint(_EMBEDDED_FOLDER, EMBEDDED_MODEL, notice)
 
@@ -201,8 +200,7 @@ def _ask_hub(name: str) -> list[str]:
     if isinstance(answer[0], RepositoryNotFoundError):
         raise ModelError(f"{name}: the model hub has no such public model") from answer[0]
     if isinstance(answer[0], Exception):
-        reason = _first_line(answer[0])
-        raise ModelError(f"{name}: the model hub cannot be reached ({reason})") from answer[0]
+        raise ModelError(f"{name}: the model hub cannot be reached") from answer[0]
     return answer[0]
 
 

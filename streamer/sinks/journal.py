@@ -59,6 +59,11 @@ class Journal:
         """The session's own folder; known once entered."""
         return self._folder
 
+    @property
+    def complete(self) -> bool:
+        """Whether everything so far has been kept."""
+        return not self._broken
+
     def __enter__(self) -> Self:
         try:
             self._folder = _new_folder(self._parent)

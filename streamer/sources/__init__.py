@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -84,6 +85,18 @@ def to_mono(frames: npt.NDArray[Any]) -> Samples:
     mono = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
     scale = 32_768 if frames.dtype == np.int16 else 1
     return np.asarray(mono / np.float32(scale), np.float32)
+
+
+@contextmanager
+def muted_c_libraries() -> Iterator[None]:
+    """Keep what PortAudio's own threads print out of the live screen; `sys.stderr` goes on."""
+    before = sys.stderr
+    with os.fdopen(os.dup(before.fileno()), "w", buffering=1) as ours, quiet_stderr():
+        sys.stderr = ours
+        try:
+            yield
+        finally:
+            sys.stderr = before
 
 
 @contextmanager

@@ -175,8 +175,8 @@ def judge_level(samples: Samples, rate: int) -> Check:
         return Check(
             "level",
             "problem",
-            "digital silence: the microphone is muted; look for a switch on it, then in the sound "
-            "settings",
+            "digital silence: the microphone is muted, or nothing is connected; look for a switch "
+            "on it, then in the sound settings",
         )
     clipped = float(np.mean(np.abs(samples) >= _CLIPPED_LEVEL))
     if clipped >= _CLIPPED_SHARE:

@@ -159,6 +159,9 @@ class AudioFile(Closing):
             ) from error
 
 
+_FILE_MAGIC = (b"RIFF", b"fLaC", b"OggS", b"ID3")
+
+
 class PcmStream(Closing):
     """Headerless little-endian 16-bit samples from a binary file object, such as stdin.
 
@@ -221,6 +224,10 @@ class PcmStream(Closing):
                         f"{self.name}: no audio came; send 16-bit little-endian samples"
                     )
                 return
+            if not start and data.startswith(_FILE_MAGIC):
+                raise InputError(
+                    f"{self.name}: this is an audio file, not raw samples; give its name to --input"
+                )
             data = rest + data
             whole = len(data) - len(data) % self._frame_bytes
             rest = data[whole:]
