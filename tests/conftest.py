@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,30 @@ if TYPE_CHECKING:
     from streamer.recognition.recognizer import Recognizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def words(text: str) -> list[str]:
+    """As they are scored: capitals and apostrophes."""
+    return re.sub("[^A-Z']", " ", text.upper()).split()
+
+
+def word_errors(truth: str, heard: str) -> int:
+    """Words substituted, deleted and inserted, in the alignment with the fewest."""
+    row = list(range(len(words(heard)) + 1))
+    for i, word in enumerate(words(truth), 1):
+        above, row = row, [i]
+        for j, other in enumerate(words(heard), 1):
+            row.append(min(above[j - 1] + (word != other), above[j] + 1, row[j - 1] + 1))
+    return row[-1]
+
+
+def mostly(truth: str, shown: str) -> bool:
+    """Whether most words of a sentence are somewhere in what is shown.
+
+    Sound that went through a server begins anywhere between two samples, and the embedded model
+    spells a word or two differently each time.
+    """
+    return len(set(words(truth)) & set(words(shown))) > 0.6 * len(set(words(truth)))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import word_errors, words
 
 from streamer.cli import DEMO
 
@@ -42,19 +43,6 @@ def streamer(
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
-
-
-def words(text: str) -> list[str]:
-    return "".join(c for c in text.upper() if c.isalpha() or c in "' \n").split()
-
-
-def word_errors(truth: str, text: str) -> int:
-    row = list(range(len(words(text)) + 1))
-    for i, word in enumerate(words(truth), 1):
-        above, row = row, [i]
-        for j, other in enumerate(words(text), 1):
-            row.append(min(above[j - 1] + (word != other), above[j] + 1, row[j - 1] + 1))
-    return row[-1]
 
 
 def one_line(error: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import REPOSITORY, Sound
+from conftest import REPOSITORY, Sound, mostly
 
 from streamer.cli import DEMO
 
@@ -69,7 +69,7 @@ def test_a_microphone(sound: Sound) -> None:
         process.send_signal(signal.SIGINT)
     shown, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
-    assert OPENING in shown
+    assert mostly(OPENING, shown)
     assert "… " in shown
 
 

@@ -4,7 +4,6 @@ other."""
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -19,25 +18,12 @@ import pexpect
 import pyte
 import pytest
 import soundfile
-from conftest import Sound
+from conftest import Sound, mostly, word_errors, words
 
 from streamer.cli import DEMO
 
 TRUTH = DEMO.with_suffix(".txt").read_text(encoding="utf-8")
 ARGUMENTS = ["-m", "streamer", "listen", "--model", "embedded"]
-
-
-def words(text: str) -> list[str]:
-    return re.sub("[^A-Z']", " ", text.upper()).split()
-
-
-def word_errors(truth: list[str], heard: list[str]) -> int:
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(truth, 1):
-        above, row = row, [i]
-        for j, other in enumerate(heard, 1):
-            row.append(min(above[j - 1] + (word != other), above[j] + 1, row[j - 1] + 1))
-    return row[-1]
 
 
 def listen(sound: Sound, *arguments: str) -> subprocess.Popen[str]:
@@ -76,8 +62,8 @@ def test_what_is_played_is_what_is_read(
     kinds = [event["event"] for event in events]
     assert (kinds[0], kinds[-1]) == ("session", "end")
     assert "gap" not in kinds
-    heard = [word for e in events if e["event"] == "final" for word in words(e["text"])]
-    assert word_errors(words(TRUTH), heard) <= 0.15 * len(words(TRUTH)), " ".join(heard)
+    heard = " ".join(e["text"] for e in events if e["event"] == "final")
+    assert word_errors(TRUTH, heard) <= 0.15 * len(words(TRUTH)), heard
     partials = [event for event in events if event["event"] == "partial"]
     assert len(partials) > 20
     assert any(partial["stable"] for partial in partials)
@@ -113,8 +99,8 @@ def test_a_server_that_is_killed_loses_no_word_said_before(sound: Sound) -> None
         sound.start()
     events = [json.loads(line) for line in rest.splitlines()]
     assert process.returncode == 130
-    heard = [word for e in events if e["event"] == "final" for word in words(e["text"])]
-    assert word_errors(words(TRUTH), heard) <= 0.15 * len(words(TRUTH)), " ".join(heard)
+    heard = " ".join(e["text"] for e in events if e["event"] == "final")
+    assert word_errors(TRUTH, heard) <= 0.15 * len(words(TRUTH)), heard
     end = events[-1]
     assert end["event"] == "end"
     assert end["captured"] == pytest.approx(end["speech"] + end["silence"] + end["lost"], abs=2e-6)
@@ -168,18 +154,16 @@ def test_a_session_in_a_terminal(sound: Sound) -> None:
     terminal.watch(lambda shown: "dB" in shown)
     audio, rate = soundfile.read(DEMO, dtype="float32")
     sound.play(audio, rate, wait=False)
-    first = " ".join(words(TRUTH)[:2]).capitalize()
-    live = terminal.watch(lambda shown: first in shown)
+    first = TRUTH.splitlines()[0]
+    live = terminal.watch(lambda shown: mostly(first, shown))
     assert "dB" in live, "the status line stands below the words"
-    both = " ".join(words(TRUTH.splitlines()[0])[-2:]).lower()
-    terminal.watch(lambda shown: both in shown)
     assert terminal.screen.cursor.hidden
     terminal.process.sendintr()
     began = time.monotonic()
     last = terminal.end()
     assert time.monotonic() - began < 3
     assert terminal.process.exitstatus == 130
-    assert first in last
+    assert mostly(first, last)
     assert not terminal.screen.cursor.hidden
     assert "dB" not in last, "the live region is gone"
 
@@ -208,7 +192,7 @@ def test_without_a_sound_server_the_demo_is_played(sound: Sound, tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert "bundled recording" in done.stderr
-    assert word_errors(words(TRUTH), words(done.stdout)) <= 0.15 * len(words(TRUTH))
+    assert word_errors(TRUTH, done.stdout) <= 0.15 * len(words(TRUTH))
     alone = subprocess.run(
         [sys.executable, *ARGUMENTS], env=env, capture_output=True, text=True, timeout=60
     )
