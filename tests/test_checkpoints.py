@@ -13,14 +13,11 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import transformers
 
 from streamer.config import DEFAULT_MODEL
-from streamer.core.ctc import Vocabulary, decode
 from streamer.errors import ModelError
-from streamer.recognition.checkpoints import read_normalization, read_vocabulary, resolve
+from streamer.recognition.checkpoints import resolve
 
 EMBEDDED = resolve("embedded").folder
 ROOT = Path(__file__).parent.parent
@@ -84,136 +81,11 @@ def test_a_file_is_refused():
     assert "neither" in refusal(resolve, str(EMBEDDED / "model.safetensors"))
 
 
-# --- vocabularies: the same as transformers' tokenizer --------------------------------------------
-
-LETTERS = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "E": 5, "T": 6, "A": 7, "'": 8}
-LOWER = {"|": 0, "e": 1, "t": 2, "a": 3, "[UNK]": 4, "[PAD]": 5}
-VOCABULARIES = {
-    "plain": ({"vocab.json": LETTERS}, 9),
-    "lower case, own special tokens": (
-        {
-            "vocab.json": LOWER,
-            "tokenizer_config.json": {
-                "unk_token": "[UNK]",
-                "pad_token": "[PAD]",
-                "bos_token": None,
-                "eos_token": None,
-            },
-        },
-        6,
-    ),
-    "special tokens added behind the letters": (
-        {
-            "vocab.json": LOWER,
-            "tokenizer_config.json": {"unk_token": "[UNK]", "pad_token": "[PAD]"},
-            "added_tokens.json": {"<s>": 6, "</s>": 7},
-        },
-        8,
-    ),
-    "special tokens that only the tokenizer knows": (
-        {"vocab.json": {"|": 0, "e": 1, "t": 2}},
-        7,
-    ),
-    "special tokens as objects": (
-        {
-            "vocab.json": LETTERS,
-            "tokenizer_config.json": {
-                "pad_token": {"content": "<pad>", "__type": "AddedToken"},
-                "added_tokens_decoder": {"0": {"content": "<pad>", "special": True}},
-            },
-        },
-        9,
-    ),
-    "added tokens without an output": (
-        {"vocab.json": LETTERS, "added_tokens.json": {"<extra>": 9}},
-        9,
-    ),
-    "shown in lower case": (
-        {"vocab.json": LETTERS, "tokenizer_config.json": {"do_lower_case": True}},
-        9,
-    ),
-    "one of several languages": (
-        {
-            "vocab.json": {"eng": LETTERS, "deu": {"<pad>": 0}},
-            "tokenizer_config.json": {"target_lang": "eng"},
-        },
-        9,
-    ),
-}
-
-
-@pytest.mark.parametrize("case", VOCABULARIES)
-def test_words_are_those_that_transformers_decodes(case, tmp_path):
-    files, rows = VOCABULARIES[case]
-    for name, content in files.items():
-        write(tmp_path, name, content)
-    vocabulary = read_vocabulary(tmp_path, rows)
-    tokenizer = transformers.Wav2Vec2CTCTokenizer.from_pretrained(tmp_path)
-    assert len(vocabulary.tokens) == rows
-    assert vocabulary.blank == tokenizer.pad_token_id
-    shown = [number for number in range(rows) if number not in vocabulary.special]
-    shown.append(vocabulary.blank)
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        path = rng.choice(shown, 30)
-        log_probs = np.log(np.eye(rows, dtype=np.float32)[path] + 1e-9)
-        words = [word.text for word in decode(log_probs, vocabulary)]
-        assert words == tokenizer.decode(path).split()
-
-
-def test_another_word_delimiter_parts_words(tmp_path):
-    write(tmp_path, "vocab.json", {**LETTERS, "_": 9})
-    write(tmp_path, "tokenizer_config.json", {"word_delimiter_token": "_"})
-    vocabulary = read_vocabulary(tmp_path, 10)
-    # Not from_pretrained: transformers 5.23 ignores this line of tokenizer_config.json there.
-    tokenizer = transformers.Wav2Vec2CTCTokenizer(tmp_path / "vocab.json", word_delimiter_token="_")
-    path = [5, 4, 6, 9, 7]
-    log_probs = np.log(np.eye(10, dtype=np.float32)[path] + 1e-9)
-    assert [word.text for word in decode(log_probs, vocabulary)] == ["E|T", "A"]
-    assert tokenizer.decode(path) == "E|T A"
-
-
-def test_special_tokens_are_never_shown():
-    assert read_vocabulary(EMBEDDED, 32) == Vocabulary(
-        tokens=("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"),
-        blank=0,
-        delimiter=4,
-        special=frozenset({0, 1, 2, 3}),
-    )
-
-
-def test_a_model_without_word_delimiter_has_none(tmp_path):
-    write(tmp_path, "vocab.json", {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "a": 4})
-    assert read_vocabulary(tmp_path, 5).delimiter is None
-    write(tmp_path, "tokenizer_config.json", {"word_delimiter_token": None})
-    assert read_vocabulary(tmp_path, 5).delimiter is None
-
-
-def test_vocabularies_that_do_not_fit_are_refused(tmp_path):
-    assert "no vocab.json" in refusal(read_vocabulary, tmp_path, 9)
-    write(tmp_path, "vocab.json", LETTERS)
-    assert "9 tokens, but the model 8 outputs" in refusal(read_vocabulary, tmp_path, 8)
-    assert "9 tokens, but the model 12 outputs" in refusal(read_vocabulary, tmp_path, 12)
-    write(tmp_path, "tokenizer_config.json", {"pad_token": None})
-    assert "no output for the CTC blank" in refusal(read_vocabulary, tmp_path, 9)
-    write(tmp_path, "vocab.json", {"a": "b"})
-    assert "not a table of tokens" in refusal(read_vocabulary, tmp_path, 1)
-    (tmp_path / "vocab.json").write_text("[1, 2")
-    assert "not a readable JSON file" in refusal(read_vocabulary, tmp_path, 9)
-    (tmp_path / "vocab.json").write_bytes(b"\xff\xfe\x00")
-    assert "not a readable JSON file" in refusal(read_vocabulary, tmp_path, 9)
-    write(tmp_path, "vocab.json", [1, 2])
-    assert "not a JSON object" in refusal(read_vocabulary, tmp_path, 9)
-
-
-def test_normalization_is_read_from_either_file(tmp_path):
-    assert read_normalization(tmp_path) is True
-    write(tmp_path, "processor_config.json", {"feature_extractor": {"do_normalize": False}})
-    assert read_normalization(tmp_path) is False
-    write(tmp_path, "preprocessor_config.json", {"do_normalize": True, "sampling_rate": 16_000})
-    assert read_normalization(tmp_path) is True
-    write(tmp_path, "preprocessor_config.json", {"sampling_rate": 44_100})
-    assert "hears 44100 samples a second" in refusal(read_normalization, tmp_path)
+def test_a_model_that_is_pre_trained_only_needs_no_letters(tmp_path):
+    write(tmp_path, "config.json", {"model_type": "sew"})
+    (tmp_path / "model.safetensors").touch()
+    assert "no vocab.json" in refusal(resolve, str(tmp_path))
+    assert resolve(str(tmp_path), letters=False).folder == tmp_path
 
 
 # --- the hub: a real server of its interface, and a cache of its own each time -------------------

@@ -1,43 +1,28 @@
-"""Where a model lies, and what its files say about its letters and its ears.
+"""Where a model lies.
 
 `resolve` turns a name into a folder: the embedded model, a folder, the hub's local cache, or the
-hub. A complete cache is used without a word to the network. `read_vocabulary` and
-`read_normalization` read the small files of such a folder. Nothing here needs torch.
+hub. A complete cache is used without a word to the network. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from streamer.config import DEFAULT_MODEL, EMBEDDED_MODEL
-from streamer.core.ctc import Vocabulary
 from streamer.errors import ModelError
-from streamer.messages import SAMPLE_RATE
+from streamer.recognition.letters import CONFIG, SMALL_FILES, VOCABULARY, read_json
 
 CONNECT_SECONDS = 4.0
 """How long the hub may take to answer first: a name server that never does blocks for longer."""
 
 _EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
-_CONFIG = "config.json"
-_VOCABULARY = "vocab.json"
-_SMALL_FILES = (
-    _CONFIG,
-    _VOCABULARY,
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -56,13 +41,15 @@ class Checkpoint:
     notice: str | None = None
 
 
-def resolve(name: str, *, progress: bool = True) -> Checkpoint:
+def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkpoint:
     """Find the folder of a model.
 
     Args:
         name: `embedded`, a folder, or a hub name. Only for the default model is the embedded one
             taken instead where it is not to be had.
         progress: show a download on stderr.
+        letters: whether it must have learned letters; one that is pre-trained only has no
+            vocabulary.
 
     Raises:
         ModelError: no such folder or hub model, or the hub cannot be reached.
@@ -71,7 +58,7 @@ def resolve(name: str, *, progress: bool = True) -> Checkpoint:
         return Checkpoint(_EMBEDDED_FOLDER, EMBEDDED_MODEL)
     folder = Path(os.path.expanduser(name))
     if name and folder.is_dir():
-        if lacking := _lacking(folder):
+        if lacking := _lacking(folder, letters):
             raise ModelError(
                 f"{name}: no {lacking} in this folder; name one that holds a CTC model"
             )
@@ -81,7 +68,7 @@ def resolve(name: str, *, progress: bool = True) -> Checkpoint:
     ):
         raise ModelError(f"{name}: neither a model's folder nor a hub name such as {DEFAULT_MODEL}")
     try:
-        return Checkpoint(_from_cache(name) or _from_hub(name, progress=progress), name)
+        return Checkpoint(_from_cache(name, letters) or _from_hub(name, progress=progress), name)
     except ModelError as error:
         if name != DEFAULT_MODEL:
             raise
@@ -92,25 +79,25 @@ def resolve(name: str, *, progress: bool = True) -> Checkpoint:
         return Checkpoint(_EMBEDDED_FOLDER, EMBEDDED_MODEL, notice)
 
 
-def _lacking(folder: Path) -> str | None:
+def _lacking(folder: Path, letters: bool) -> str | None:
     """The first necessary file that the folder has not, or `None`."""
-    if not (folder / _CONFIG).is_file():
-        return _CONFIG
+    if not (folder / CONFIG).is_file():
+        return CONFIG
     weights = next((file for file in _WEIGHTS if (folder / file).is_file()), None)
     if weights is None:
         return "model.safetensors or pytorch_model.bin"
-    needed = [_VOCABULARY]
+    needed = [VOCABULARY] if letters else []
     if weights.endswith(".index.json"):
-        shards = _read_json(folder / weights).get("weight_map")
+        shards = read_json(folder / weights).get("weight_map")
         needed += sorted(set(shards.values())) if isinstance(shards, dict) else []
     return next((file for file in needed if not (folder / file).is_file()), None)
 
 
-def _from_cache(name: str) -> Path | None:
+def _from_cache(name: str, letters: bool) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(name, _CONFIG)
-    if not isinstance(config, str) or _lacking(Path(config).parent):
+    config = try_to_load_from_cache(name, CONFIG)
+    if not isinstance(config, str) or _lacking(Path(config).parent, letters):
         return None
     return Path(config).parent
 
@@ -128,10 +115,10 @@ def _from_hub(name: str, *, progress: bool) -> Path:
     with _bars(progress):
         try:
             for file in files:
-                if file not in _SMALL_FILES:
+                if file not in SMALL_FILES:
                     _fetch_blob(name, file)
                 path = hf_hub_download(name, file, etag_timeout=CONNECT_SECONDS)
-                config = path if file == _CONFIG else config
+                config = path if file == CONFIG else config
         # OSError, and errors of the hub's transport, whose classes change with its version.
         except Exception as error:
             raise ModelError(
@@ -208,13 +195,13 @@ def _needed(name: str, files: Iterable[str]) -> list[str]:
     """The files to fetch, small ones first: with the weights a snapshot is complete."""
     present = set(files)
     weights = next((file for file in _WEIGHTS if file in present), None)
-    if _CONFIG not in present or weights is None:
+    if CONFIG not in present or weights is None:
         raise ModelError(f"{name}: this hub model holds no weights that PyTorch can load")
     shards: list[str] = []
     if weights.endswith(".index.json"):
         stem, _, ending = weights.removesuffix(".index.json").partition(".")
         shards = sorted(file for file in present if re.fullmatch(rf"{stem}-[^/]*\.{ending}", file))
-    return [*(file for file in _SMALL_FILES if file in present), weights, *shards]
+    return [*(file for file in SMALL_FILES if file in present), weights, *shards]
 
 
 @contextlib.contextmanager
@@ -233,92 +220,6 @@ def _bars(shown: bool) -> Iterator[None]:
         yield
     finally:
         enable_progress_bars()
-
-
-def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
-    """Read what the model's output rows mean, as transformers' Wav2Vec2CTCTokenizer would.
-
-    Args:
-        folder: a checkpoint.
-        rows: outputs of the model.
-
-    Raises:
-        ModelError: the vocabulary is missing, damaged or of another size.
-    """
-    if not (folder / _VOCABULARY).is_file():
-        raise ModelError(f"{folder}: no {_VOCABULARY}; the model's letters are not known")
-    settings = _read_json(folder / "special_tokens_map.json", optional=True)
-    settings |= _read_json(folder / "tokenizer_config.json", optional=True)
-    ids: Any = _read_json(folder / _VOCABULARY)
-    if language := settings.get("target_lang"):
-        ids = ids.get(language)
-    if not isinstance(ids, dict) or not all(isinstance(n, int) for n in ids.values()):
-        raise ModelError(f"{folder / _VOCABULARY}: not a table of tokens and their numbers")
-    special = {
-        role: _content(settings.get(f"{role}_token", default))
-        for role, default in (("bos", "<s>"), ("eos", "</s>"), ("unk", "<unk>"), ("pad", "<pad>"))
-    }
-    added = _read_json(folder / "added_tokens.json", optional=True)
-    for number, token in settings.get("added_tokens_decoder", {}).items():
-        added.setdefault(_content(token), int(number))
-    for token in special.values():
-        if token is not None and token not in ids and token not in added:
-            added[token] = max([*ids.values(), *added.values()], default=-1) + 1
-    ids = {**added, **ids}
-    by_id = {number: token for token, number in ids.items()}
-    letters = {number for token, number in ids.items() if token not in added}
-    if set(range(rows)) - set(by_id) or max(letters, default=0) >= rows:
-        raise ModelError(
-            f"{folder}: {_VOCABULARY} has {len(letters)} tokens, but the model {rows} outputs"
-        )
-    blank = ids.get(special["pad"] or "", rows)
-    if blank >= rows:
-        raise ModelError(f"{folder}: no output for the CTC blank ({special['pad']})")
-    tokens = [by_id[number] for number in range(rows)]
-    hidden = {number for number, token in enumerate(tokens) if token in special.values()}
-    if settings.get("do_lower_case"):
-        tokens = [token.lower() for token in tokens]
-    delimiter = ids.get(_content(settings.get("word_delimiter_token", "|")) or "", rows)
-    return Vocabulary(
-        tokens=tuple(tokens),
-        blank=blank,
-        delimiter=delimiter if delimiter < rows else None,
-        special=frozenset(hidden - {delimiter}),
-    )
-
-
-def read_normalization(folder: Path) -> bool:
-    """Whether the model wants each window with zero mean and unit variance.
-
-    Raises:
-        ModelError: the model hears another sampling rate than `SAMPLE_RATE`.
-    """
-    extractor = _read_json(folder / "processor_config.json", optional=True)
-    extractor = extractor.get("feature_extractor") or {}
-    extractor = _read_json(folder / "preprocessor_config.json", optional=True) or extractor
-    rate = extractor.get("sampling_rate", SAMPLE_RATE)
-    if rate != SAMPLE_RATE:
-        raise ModelError(f"{folder}: this model hears {rate} samples a second, not {SAMPLE_RATE}")
-    return bool(extractor.get("do_normalize", True))
-
-
-def _content(token: Any) -> Any:
-    """A token as text: the files hold it as such or as an object with flags."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if optional:
-            return {}
-        raise ModelError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable JSON file ({_first_line(error)})") from error
-    if not isinstance(table, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return table
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import transformers
-from torch.nn.utils import parametrize
 
-from streamer.core.ctc import FrameGrid
-from streamer.errors import ModelError, SettingsError
 from streamer.messages import SAMPLE_RATE
-from streamer.recognition.checkpoints import Checkpoint, read_normalization, read_vocabulary
+from streamer.recognition.letters import read_normalization, read_vocabulary
+from streamer.recognition.models import choose_device, frame_grid, freeze, load_model
 
 if TYPE_CHECKING:
     from streamer.messages import LogProbs, Samples
+    from streamer.recognition.checkpoints import Checkpoint
 
 _WEIGHTS_A_THREAD = 50_000_000
 """A second thread saved a 40-million model 40 % of the time alone on two cores, and cost it time
@@ -61,10 +58,11 @@ class Recognizer:
         """
         self.name = checkpoint.name
         self.notice = checkpoint.notice
-        self.device = _choose_device(accelerator)
+        self.device = choose_device(accelerator)
         self._normalize = read_normalization(checkpoint.folder)
-        model = _load(checkpoint)
-        self.grid = _grid(model.config)
+        model = load_model(checkpoint)
+        freeze(model)
+        self.grid = frame_grid(model.config)
         self.vocabulary = read_vocabulary(checkpoint.folder, model.lm_head.out_features)
         weights = sum(parameter.numel() for parameter in model.parameters())
         self._dtype = torch.float32 if self.device == "cpu" else torch.float16
@@ -135,84 +133,6 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _choose_device(accelerator: str) -> str:
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if accelerator == "auto":
-        return next(device for device, there in available.items() if there)
-    if not available[accelerator]:
-        there = ", ".join(device for device, there in available.items() if there)
-        raise SettingsError(f"accelerator = {accelerator!r}: not on this machine; it has {there}")
-    return accelerator
-
-
-def _load(checkpoint: Checkpoint) -> Any:
-    """The model in single precision, for inference, with its weight norm folded."""
-    folder = str(checkpoint.folder)
-    with _quiet():
-        try:
-            config = transformers.AutoConfig.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:  # whatever a damaged or foreign configuration makes it raise
-            raise ModelError(
-                f"{checkpoint.name}: its config.json describes no model that transformers knows"
-            ) from error
-        kind = (getattr(config, "architectures", None) or [config.model_type])[0]
-        if type(config) not in transformers.MODEL_FOR_CTC_MAPPING or not hasattr(
-            config, "conv_kernel"
-        ):
-            raise ModelError(
-                f"{checkpoint.name}: a {kind} is no CTC model that hears raw audio; take one of "
-                "SEW, SEW-D, wav2vec2, HuBERT, WavLM or Data2Vec-audio"
-            )
-        try:
-            model, info = transformers.AutoModelForCTC.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                weights_only=True,
-                output_loading_info=True,
-            )
-        except Exception as error:  # safetensors, pickle, torch and OSError, by kind of damage
-            raise ModelError(
-                f"{checkpoint.name}: its weights are damaged, do not fit its config.json, or hold "
-                "more than weights; get the model again"
-            ) from error
-    # Used in training only, and left out by some checkpoints.
-    missing = {key for key in info["missing_keys"] if not key.endswith("masked_spec_embed")}
-    if any(key.startswith("lm_head") for key in missing):
-        raise ModelError(
-            f"{checkpoint.name}: a {kind} without a CTC head has learned no letters; "
-            "take a fine-tuned model"
-        )
-    if missing:
-        raise ModelError(
-            f"{checkpoint.name}: {len(missing)} of its weights are missing, {min(missing)} for one"
-        )
-    if getattr(config, "add_adapter", False):
-        raise ModelError(f"{checkpoint.name}: models with an adapter on top are not supported")
-    model.eval().requires_grad_(False)
-    for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
-                parametrize.remove_parametrizations(module, name)
-    return model
-
-
-def _grid(config: Any) -> FrameGrid:
-    hop, receptive = 1, 1
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        receptive += (kernel - 1) * hop
-        hop *= stride
-    return FrameGrid(hop, receptive, hop * getattr(config, "squeeze_factor", 1))
-
-
 class _PackedLinear(torch.nn.Module):
     """A linear layer whose weights lie as oneDNN's kernels want them.
 
@@ -246,20 +166,3 @@ def _pack_linears(module: torch.nn.Module) -> None:
             setattr(module, name, _PackedLinear(child))
         else:
             _pack_linears(child)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and warnings off the screen: what matters becomes a ModelError."""
-    log = transformers.utils.logging
-    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity(log.CRITICAL)
-    log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bars:
-            log.enable_progress_bar()

@@ -5,20 +5,19 @@ Where the hub cannot be reached, speed, memory and loading are measured and test
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import SEWConfig, SEWForCTC
 
-_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
+from streamer.recognition.letters import SEW_TINY_TOKENS, write_small_files
 
 
 def random_sew_tiny() -> Any:
     """A `SEWForCTC` of the 40.73 million weights of `asapp/sew-tiny-100k-ft-ls100h`."""
     config = SEWConfig(
-        vocab_size=len(_TOKENS),
+        vocab_size=len(SEW_TINY_TOKENS),
         hidden_size=512,
         num_hidden_layers=12,
         num_attention_heads=8,
@@ -37,10 +36,4 @@ def write_random_sew_tiny(folder: Path) -> None:
     model.config.architectures = ["SEWForCTC"]
     model.config.save_pretrained(folder)
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    files: dict[str, dict[str, object]] = {
-        "vocab.json": {token: index for index, token in enumerate(_TOKENS)},
-        "tokenizer_config.json": {"pad_token": "<pad>", "word_delimiter_token": "|"},
-        "preprocessor_config.json": {"do_normalize": True, "sampling_rate": 16_000},
-    }
-    for name, content in files.items():
-        (folder / name).write_text(json.dumps(content))
+    write_small_files(folder)

@@ -1,0 +1,148 @@
+"""What the small files of a checkpoint say: its letters, and how it wants to hear."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from streamer.core.ctc import Vocabulary
+from streamer.errors import ModelError
+from streamer.messages import SAMPLE_RATE
+
+CONFIG = "config.json"
+VOCABULARY = "vocab.json"
+SMALL_FILES = (
+    CONFIG,
+    VOCABULARY,
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+SEW_TINY_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
+"""The outputs of `asapp/sew-tiny-100k-ft-ls100h`, in order."""
+SEW_TINY_LETTERS = Vocabulary(SEW_TINY_TOKENS, 0, 4, frozenset(range(4)))
+"""What they mean."""
+
+
+def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
+    """Read what the model's output rows mean, as transformers' Wav2Vec2CTCTokenizer would.
+
+    Args:
+        folder: a checkpoint.
+        rows: outputs of the model.
+
+    Raises:
+        ModelError: the vocabulary is missing, damaged or of another size.
+    """
+    if not (folder / VOCABULARY).is_file():
+        raise ModelError(f"{folder}: no {VOCABULARY}; the model's letters are not known")
+    settings = read_json(folder / "special_tokens_map.json", optional=True)
+    settings |= read_json(folder / "tokenizer_config.json", optional=True)
+    ids: Any = read_json(folder / VOCABULARY)
+    if language := settings.get("target_lang"):
+        ids = ids.get(language)
+    if not isinstance(ids, dict) or not all(isinstance(n, int) for n in ids.values()):
+        raise ModelError(f"{folder / VOCABULARY}: not a table of tokens and their numbers")
+    special = {
+        role: _content(settings.get(f"{role}_token", default))
+        for role, default in (("bos", "<s>"), ("eos", "</s>"), ("unk", "<unk>"), ("pad", "<pad>"))
+    }
+    added = read_json(folder / "added_tokens.json", optional=True)
+    for number, token in settings.get("added_tokens_decoder", {}).items():
+        added.setdefault(_content(token), int(number))
+    for token in special.values():
+        if token is not None and token not in ids and token not in added:
+            added[token] = max([*ids.values(), *added.values()], default=-1) + 1
+    ids = {**added, **ids}
+    by_id = {number: token for token, number in ids.items()}
+    letters = {number for token, number in ids.items() if token not in added}
+    if set(range(rows)) - set(by_id) or max(letters, default=0) >= rows:
+        raise ModelError(
+            f"{folder}: {VOCABULARY} has {len(letters)} tokens, but the model {rows} outputs"
+        )
+    blank = ids.get(special["pad"] or "", rows)
+    if blank >= rows:
+        raise ModelError(f"{folder}: no output for the CTC blank ({special['pad']})")
+    tokens = [by_id[number] for number in range(rows)]
+    hidden = {number for number, token in enumerate(tokens) if token in special.values()}
+    if settings.get("do_lower_case"):
+        tokens = [token.lower() for token in tokens]
+    delimiter = ids.get(_content(settings.get("word_delimiter_token", "|")) or "", rows)
+    return Vocabulary(
+        tokens=tuple(tokens),
+        blank=blank,
+        delimiter=delimiter if delimiter < rows else None,
+        special=frozenset(hidden - {delimiter}),
+    )
+
+
+def read_normalization(folder: Path) -> bool:
+    """Whether the model wants each window with zero mean and unit variance.
+
+    Raises:
+        ModelError: the model hears another sampling rate than `SAMPLE_RATE`.
+    """
+    extractor = read_json(folder / "processor_config.json", optional=True)
+    extractor = extractor.get("feature_extractor") or {}
+    extractor = read_json(folder / "preprocessor_config.json", optional=True) or extractor
+    rate = extractor.get("sampling_rate", SAMPLE_RATE)
+    if rate != SAMPLE_RATE:
+        raise ModelError(f"{folder}: this model hears {rate} samples a second, not {SAMPLE_RATE}")
+    return bool(extractor.get("do_normalize", True))
+
+
+def write_small_files(folder: Path, tokens: tuple[str, ...] = SEW_TINY_TOKENS) -> None:
+    """Write what `transformers` needs beside the weights and `config.json` (Wav2Vec2Processor)."""
+    special = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    files: dict[str, dict[str, Any]] = {
+        VOCABULARY: {token: number for number, token in enumerate(tokens)},
+        "special_tokens_map.json": {**special},
+        "tokenizer_config.json": {
+            **special,
+            "word_delimiter_token": "|",
+            "do_lower_case": False,
+            "tokenizer_class": "Wav2Vec2CTCTokenizer",
+        },
+        "preprocessor_config.json": {
+            "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+            "feature_size": 1,
+            "sampling_rate": SAMPLE_RATE,
+            "padding_value": 0.0,
+            "padding_side": "right",
+            "do_normalize": True,
+            "return_attention_mask": False,
+        },
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _content(token: Any) -> Any:
+    """A token as text: the files hold it as such or as an object with flags."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where an optional file is not there.
+
+    Raises:
+        ModelError: missing, unreadable, or no object.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if optional:
+            return {}
+        raise ModelError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable JSON file ({_first_line(error)})") from error
+    if not isinstance(table, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return table
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

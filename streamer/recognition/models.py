@@ -1,0 +1,136 @@
+"""Loading a CTC model of transformers, and what its configuration says of its frames."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch.nn.utils import parametrize
+
+from streamer.core.ctc import FrameGrid
+from streamer.errors import ModelError, SettingsError
+
+if TYPE_CHECKING:
+    from streamer.recognition.checkpoints import Checkpoint
+
+
+def choose_device(accelerator: str) -> str:
+    """`auto`, `cpu`, `cuda` or `mps` → one of the last three.
+
+    Raises:
+        SettingsError: it is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if accelerator == "auto":
+        return next(device for device, there in available.items() if there)
+    if not available[accelerator]:
+        there = ", ".join(device for device, there in available.items() if there)
+        raise SettingsError(f"accelerator = {accelerator!r}: not on this machine; it has {there}")
+    return accelerator
+
+
+def load_model(checkpoint: Checkpoint, *, new_head: int | None = None) -> Any:
+    """A model of transformers, in single precision, on the CPU.
+
+    Args:
+        checkpoint: where it lies.
+        new_head: where the model has learned no letters yet, it gets a head of random weights for
+            so many; otherwise that is an error.
+
+    Raises:
+        ModelError: the checkpoint is damaged, no CTC model, or hears something else.
+    """
+    folder = str(checkpoint.folder)
+    with quiet():
+        try:
+            config = transformers.AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # whatever a damaged or foreign configuration makes it raise
+            raise ModelError(
+                f"{checkpoint.name}: its config.json describes no model that transformers knows"
+            ) from error
+        kind = (getattr(config, "architectures", None) or [config.model_type])[0]
+        if type(config) not in transformers.MODEL_FOR_CTC_MAPPING or not hasattr(
+            config, "conv_kernel"
+        ):
+            raise ModelError(
+                f"{checkpoint.name}: a {kind} is no CTC model that hears raw audio; take one of "
+                "SEW, SEW-D, wav2vec2, HuBERT, WavLM or Data2Vec-audio"
+            )
+        if new_head is not None:
+            config.vocab_size = new_head
+        try:
+            model, info = transformers.AutoModelForCTC.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                weights_only=True,
+                output_loading_info=True,
+            )
+        except Exception as error:  # safetensors, pickle, torch and OSError, by kind of damage
+            raise ModelError(
+                f"{checkpoint.name}: its weights are damaged, do not fit its config.json, or hold "
+                "more than weights; get the model again"
+            ) from error
+    # Used in training only, and left out by some checkpoints.
+    missing = {key for key in info["missing_keys"] if not key.endswith("masked_spec_embed")}
+    if new_head is not None:
+        missing = {key for key in missing if not key.startswith("lm_head")}
+    if any(key.startswith("lm_head") for key in missing):
+        raise ModelError(
+            f"{checkpoint.name}: a {kind} without a CTC head has learned no letters; "
+            "take a fine-tuned model"
+        )
+    if missing:
+        raise ModelError(
+            f"{checkpoint.name}: {len(missing)} of its weights are missing, {min(missing)} for one"
+        )
+    if getattr(config, "add_adapter", False):
+        raise ModelError(f"{checkpoint.name}: models with an adapter on top are not supported")
+    return model
+
+
+def freeze(model: Any) -> None:
+    """Make a model ready for inference alone: its weight norm is folded into the weights."""
+    model.eval().requires_grad_(False)
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):
+                parametrize.remove_parametrizations(module, name)
+
+
+def frame_grid(config: Any) -> FrameGrid:
+    """How the model of this configuration turns samples into frames."""
+    hop, receptive = 1, 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        receptive += (kernel - 1) * hop
+        hop *= stride
+    return FrameGrid(hop, receptive, hop * getattr(config, "squeeze_factor", 1))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' bars and warnings off the screen: what matters becomes a ModelError."""
+    log = transformers.utils.logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity(log.CRITICAL)
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()
