@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jiwer
 import numpy as np
 import pytest
 
@@ -31,12 +32,8 @@ def words(text: str) -> list[str]:
 
 def word_errors(truth: str, heard: str) -> int:
     """Words substituted, deleted and inserted, in the alignment with the fewest."""
-    row = list(range(len(words(heard)) + 1))
-    for i, word in enumerate(words(truth), 1):
-        above, row = row, [i]
-        for j, other in enumerate(words(heard), 1):
-            row.append(min(above[j - 1] + (word != other), above[j] + 1, row[j - 1] + 1))
-    return row[-1]
+    counted = jiwer.process_words(" ".join(words(truth)), " ".join(words(heard)))
+    return counted.substitutions + counted.deletions + counted.insertions
 
 
 def mostly(truth: str, shown: str) -> bool:
