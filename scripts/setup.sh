@@ -16,7 +16,9 @@ case $purpose in
         ;;
     test)
         package=".[dev]"
-        system="libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins espeak-ng"
+        system="libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins espeak-ng flite"
+        # Text and a voice to train with.
+        system="$system festival festvox-kdlpc16k wordnet-base bible-kjv-text"
         ;;
     *)
         echo "usage: $0 run|test" >&2

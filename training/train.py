@@ -1,0 +1,319 @@
+"""Train the embedded model: ``python -m training.train --speech DIR``, then ``--resume``.
+
+Fills the corpus folder where that has not been done (`training.prepare`), then trains from random
+weights: first the convolutions alone, to foresee the log-mel spectrum, then the whole network on
+letters, with phones on an inner layer. Ctrl-C or SIGTERM saves and ends; ``--resume`` goes on from
+there, or from the last save after a crash. The folder of the run holds
+
+    settings.json   what the run was begun with
+    state.pt        everything that training goes on from
+    log.jsonl       losses and error rates, one object a line, by hours heard
+    checkpoint/     the network of the last evaluation, for `streamer --model`
+"""
+
+import argparse
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")  # a dozen lengths, many kernels
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from streamer.recognition.letters import SEW_TINY_TOKENS
+from training import prepare
+from training.batches import UNKNOWN, Batch, Batches
+from training.corpus import SAMPLE_RATE, read_set
+from training.export import export
+from training.network import Trainee
+from training.scoring import held_out_sets, score
+
+MIX = {"recorded": 6.0, "flite": 3.0, "espeak": 2.0}
+"""Weights of the sets: recorded speech is what the model is for."""
+PHONE_SEQUENCE_WEIGHT, PHONE_FRAMES_WEIGHT = 0.3, 0.2
+WARM_UP_STEPS = 300
+MEL_RATE = 2e-3
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--run", type=Path, default=Path("training/data/run"), help="folder of the run")
+    add("--resume", action="store_true", help="go on with the run in its folder")
+    add("--hours", type=float, help="hours of sound to hear in all (default 250)")
+    add("--speech", type=Path, help="recordings with a train.tsv")
+    add("--text", type=Path, action="append", default=[], help="more sentences to synthesize")
+    add("--corpus", type=Path, default=Path("training/data/corpus"), help="made where missing")
+    add("--start-from", type=Path, help="a checkpoint instead of random weights")
+    add("--mel-hours", type=float, default=6.0, help="of these, for the convolutions alone")
+    add("--rate", type=float, default=6e-4, help="highest learning rate")
+    add("--batch-seconds", type=float, help="sound in a step (default: 32, on a GPU 640)")
+    add("--augmentation", type=float, default=0.6, metavar="0-1", help="strength")
+    add("--evaluate-every", type=float, default=600, metavar="SECONDS", help="and save")
+    add("--evaluate-clips", type=int, default=40, help="of each held-out set, on the way")
+    add("--seed", type=int, default=0)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train until all hours are heard or the process is told to stop."""
+    options = arguments().parse_args(argv)
+    saved = options.run / "settings.json"
+    if options.resume:
+        if not saved.is_file():
+            raise SystemExit(f"training: nothing to resume in {options.run}: give --run FOLDER.")
+        settings = json.loads(saved.read_text())
+        if options.hours:  # the one thing that may change: the learning rate follows
+            settings["hours"] = options.hours
+    else:
+        if saved.is_file():
+            raise SystemExit(f"training: {options.run} holds a run: --resume, or another --run.")
+        settings = {
+            name: [str(path) for path in value]
+            if isinstance(value, list)
+            else str(value)
+            if isinstance(value, Path)
+            else value
+            for name, value in vars(options).items()
+            if name not in ("run", "resume")
+        }
+        settings["hours"] = options.hours or 250.0
+        if not any(Path(settings["corpus"]).glob("*.jsonl")):
+            prepare.main(
+                ["--corpus", settings["corpus"]]
+                + (["--speech", settings["speech"]] if settings["speech"] else [])
+                + [part for path in settings["text"] for part in ("--text", path)]
+            )
+    options.run.mkdir(parents=True, exist_ok=True)
+    saved.write_text(json.dumps(settings, indent=1) + "\n")
+    with _told_to_stop() as stopping:
+        Run(options.run, settings).train(stopping)
+
+
+class Run:
+    """A training run and the folder that it can be resumed from."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self._folder, self._settings = folder, settings
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._half = self._device == "cuda" or _fast_bf16()
+        torch.manual_seed(settings["seed"])
+        torch.set_flush_denormal(True)
+        start = settings["start_from"]
+        self._trainee = Trainee(Path(start) if start else None).to(self._device)
+        self._optimizer = torch.optim.AdamW(
+            self._trainee.parameters(),
+            settings["rate"],
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+            fused=True,
+        )
+        self._step, self._heard, self._spent = 0, 0.0, 0.0
+        self._mel_hours = 0.0 if start else float(settings["mel_hours"])
+        self._losses: dict[str, float] = {}
+        if (folder / "state.pt").is_file():
+            self._restore()
+        corpus = Path(settings["corpus"])
+        sets = {kind: read_set(corpus, kind) for kind in MIX}
+        for kind, clips in sets.items():
+            hours = sum(len(clip.samples) for clip in clips) / SAMPLE_RATE / 3600
+            print(f"{kind}: {len(clips)} clips, {hours:.1f} h")
+        if not any(sets.values()):
+            raise SystemExit(f"training: no speech in {corpus}: run training.prepare first.")
+        self._held_out = held_out_sets(corpus, settings["evaluate_clips"])
+        seconds = settings["batch_seconds"] or (640.0 if self._device == "cuda" else 32.0)
+        # A resumed run draws new clips, as the endless stream would have.
+        batches = Batches(
+            sets,
+            MIX,
+            seconds=seconds,
+            seed=settings["seed"] + self._step,
+            augmentation=settings["augmentation"],
+        )
+        # On the CPU no process beside the two compute threads: their barriers wait for the
+        # slowest, and one more busy process made every step take four times as long.
+        workers = max(1, (os.cpu_count() or 2) - 2) if self._device == "cuda" else 0
+        self._batches = iter(DataLoader(batches, batch_size=None, num_workers=workers))
+
+    def train(self, stopping: threading.Event) -> None:
+        """Hear batches until the hours are full or `stopping` is set; then evaluate or save."""
+        hours = float(self._settings["hours"])
+        began = shown = evaluated = time.monotonic()
+        before = self._spent
+        self._trainee.train()
+        while self._heard < hours and not stopping.is_set():
+            batch = next(self._batches)
+            self._learn(batch, self._rate(hours))
+            self._step += 1
+            self._heard += batch.samples.numel() / SAMPLE_RATE / 3600
+            now = time.monotonic()
+            self._spent = before + now - began
+            if now - shown > 10:
+                shown = now
+                self._report(hours)
+            if now - evaluated > self._settings["evaluate_every"]:
+                self._evaluate(self._held_out)
+                self._save()
+                evaluated = time.monotonic()
+        if not stopping.is_set():
+            self._evaluate(held_out_sets(Path(self._settings["corpus"])))
+        self._save()
+
+    def _rate(self, hours: float) -> float:
+        """A short rise, then a straight fall to nothing at the last hour."""
+        rate = float(self._settings["rate"]) * min(1.0, (self._step + 1) / WARM_UP_STEPS)
+        return rate * max(0.002, 1 - self._heard / hours)
+
+    def _learn(self, batch: Batch, rate: float) -> None:
+        mel = self._heard < self._mel_hours
+        for group in self._optimizer.param_groups:
+            group["lr"] = MEL_RATE * min(1.0, (self._step + 1) / 50) if mel else rate
+        samples = batch.samples.to(self._device)
+        kind = torch.bfloat16 if self._half else torch.float32
+        with torch.autocast(self._device, kind, enabled=self._half):
+            if mel:
+                losses = {"mel": self._trainee.mel_error(samples)}
+                loss = losses["mel"]
+            else:
+                losses = phone_and_letter_losses(self._trainee(samples), batch)
+                loss = losses["letters"] + PHONE_SEQUENCE_WEIGHT * losses["phones"]
+                if "phone_frames" in losses:
+                    loss = loss + PHONE_FRAMES_WEIGHT * losses["phone_frames"]
+        self._optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._trainee.parameters(), 1.0)
+        self._optimizer.step()
+        for name, value in losses.items():
+            name = f"{name}/{batch.kind}" if name == "letters" else name
+            old = self._losses.get(name, value.item())
+            self._losses[name] = 0.98 * old + 0.02 * value.item()
+
+    def _report(self, hours: float) -> None:
+        speed = self._heard * 3600 / max(self._spent, 1e-9)
+        left = (hours - self._heard) * 3600 / speed / 60
+        losses = {name: round(value, 3) for name, value in sorted(self._losses.items())}
+        shown = ", ".join(f"{name} {value:.2f}" for name, value in losses.items())
+        print(
+            f"{self._heard:.2f} of {hours:g} h heard, {speed:.0f} s a second, "
+            f"{left:.0f} min left; {shown}",
+            flush=True,
+        )
+        self._log({"step": self._step, "rate": self._rate(hours), "loss": losses})
+
+    def _evaluate(self, sets: dict[str, Any]) -> None:
+        self._trainee.eval()
+        rates = score(self._transcribe, sets)
+        self._trainee.train()
+        export(self._trainee.model, self._folder / "checkpoint")
+        rounded = {
+            name: {"wer": round(rate.wer, 4), "cer": round(rate.cer, 4)}
+            for name, rate in rates.items()
+        }
+        for name, rate in rates.items():
+            print(f"    {name}: WER {rate.wer:.3f}, CER {rate.cer:.3f}", flush=True)
+        self._log({"step": self._step, "held_out": rounded})
+
+    def _transcribe(self, samples: NDArray[np.float32]) -> str:
+        sound = torch.from_numpy((samples - samples.mean()) / (samples.std() + 1e-7))
+        with torch.inference_mode():
+            path = self._trainee.model(sound[None].to(self._device)).logits[0].argmax(-1)
+        kept = [n for n, before in zip(path, [None, *path[:-1]], strict=True) if n != before]
+        letters = ["" if n < 4 else SEW_TINY_TOKENS[n] for n in kept]
+        return " ".join("".join(letters).replace("|", " ").split())
+
+    def _log(self, row: dict[str, Any]) -> None:
+        row = {"heard_h": round(self._heard, 3), "spent_s": round(self._spent), **row}
+        with open(self._folder / "log.jsonl", "a") as log:
+            log.write(json.dumps(row) + "\n")
+
+    def _save(self) -> None:
+        state = {
+            "trainee": self._trainee.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "step": self._step,
+            "heard": self._heard,
+            "spent": self._spent,
+        }
+        unfinished = self._folder / "state.pt.part"
+        torch.save(state, unfinished)
+        unfinished.replace(self._folder / "state.pt")
+
+    def _restore(self) -> None:
+        state = torch.load(self._folder / "state.pt", map_location=self._device, weights_only=True)
+        self._trainee.load_state_dict(state["trainee"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._step, self._heard = state["step"], state["heard"]
+        self._spent = state["spent"]
+
+
+def phone_and_letter_losses(
+    outputs: tuple[Tensor, Tensor, Tensor], batch: Batch
+) -> dict[str, Tensor]:
+    """CTC on letters and phones; cross entropy on frames whose phone is known."""
+    letters, phones, frames = outputs
+    inner = (batch.frames // 2).clamp(1, phones.shape[1])
+    losses = {
+        "letters": functional.ctc_loss(
+            letters.transpose(0, 1),
+            batch.letters.to(letters.device),
+            batch.frames.clamp(max=letters.shape[1]),
+            batch.letter_counts,
+            zero_infinity=True,
+        ),
+        "phones": functional.ctc_loss(
+            phones.log_softmax(-1).transpose(0, 1),
+            batch.phones.to(phones.device),
+            inner,
+            batch.phone_counts,
+            zero_infinity=True,
+        ),
+    }
+    if (batch.phone_frames != UNKNOWN).any():
+        shared = min(frames.shape[1], batch.phone_frames.shape[1])
+        losses["phone_frames"] = functional.cross_entropy(
+            frames[:, :shared].flatten(0, 1),
+            batch.phone_frames[:, :shared].flatten().to(frames.device),
+            ignore_index=UNKNOWN,
+        )
+    return losses
+
+
+def _fast_bf16() -> bool:
+    """Whether the processor multiplies bfloat16; elsewhere it is slower than float32."""
+    check: Callable[[], bool] = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return check()
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that the step at hand is finished and saved."""
+    stopping = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stopping.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main()
