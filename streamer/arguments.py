@@ -118,6 +118,29 @@ def build_parser() -> argparse.ArgumentParser:
         "--raw", action="store_true", default=None, help="capitals, as the model spells"
     )
 
+    adapt = commands.add_parser(
+        "adapt", parents=[common, model], help="a model that knows your voice and words"
+    )
+    adapt.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="sessions of `listen --record` whose transcript.txt you have corrected, or any "
+        "recordings with text: NAME.wav + NAME.txt, a .tsv with file and transcript, LibriSpeech",
+    )
+    adapt.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="where the new model goes"
+    )
+    adapt.add_argument(
+        "--epochs", type=_positive, metavar="N", help="how often each example is heard"
+    )
+    adapt.add_argument(
+        "--train-features",
+        action="store_true",
+        help="train the convolutions as well: slower; for a sound unlike any other",
+    )
+
     commands.add_parser("devices", parents=[common], help="list the microphones")
 
     doctor = commands.add_parser(

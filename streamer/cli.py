@@ -324,6 +324,21 @@ def _check_model(settings: Settings) -> Iterator[Check]:
         yield Check("speed", "ok", message)
 
 
+def _adapt(options: argparse.Namespace) -> int:
+    from streamer.adaptation.command import adapt_model
+
+    settings = _settings(options)
+    adapt_model(
+        settings,
+        options.folders,
+        options.output,
+        epochs=options.epochs,
+        train_features=options.train_features,
+        say=_say,
+    )
+    return 0
+
+
 def _bench(options: argparse.Namespace) -> int:
     from streamer.evaluation.bench import bench
 
@@ -409,6 +424,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "transcribe": _transcribe,
     "devices": _devices,
     "doctor": _doctor,
+    "adapt": _adapt,
     "bench": _bench,
 }
 _TOP_FLAGS = ("-h", "--help", "--version")

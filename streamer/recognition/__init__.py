@@ -15,9 +15,10 @@ from streamer.config import Settings
 from streamer.recognition.checkpoints import Checkpoint, resolve
 
 if TYPE_CHECKING:
+    from streamer.recognition.finetuning import FineTuning
     from streamer.recognition.recognizer import Recognizer
 
-__all__ = ["Checkpoint", "load_recognizer", "resolve"]
+__all__ = ["Checkpoint", "load_finetuning", "load_recognizer", "resolve"]
 
 _BEFORE_TORCH = {
     # Threads that spin while they wait made a 4 s window take 0.4 to 2 s instead of 0.16 s on two
@@ -56,3 +57,30 @@ def load_recognizer(
     from streamer.recognition.recognizer import Recognizer
 
     return Recognizer(checkpoint, accelerator=settings.accelerator, threads=settings.threads)
+
+
+def load_finetuning(
+    checkpoint: Checkpoint, settings: Settings, *, train_features: bool = False
+) -> FineTuning:
+    """Load a model to be trained further, on as many threads as torch takes if none are set.
+
+    Args:
+        checkpoint: what `resolve` gave.
+        settings: of which `accelerator` and `threads` are read.
+        train_features: whether the convolutions learn too.
+
+    Raises:
+        ModelError: the model is damaged or of another kind.
+        SettingsError: the accelerator is not there.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A step of training takes longer to prepare than to repeat: every kernel is kept.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
+    from streamer.recognition.finetuning import FineTuning
+
+    return FineTuning(
+        checkpoint,
+        accelerator=settings.accelerator,
+        threads=settings.threads,
+        train_features=train_features,
+    )

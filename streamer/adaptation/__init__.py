@@ -1,0 +1,1 @@
+"""What learning needs and no network: examples of speech with text, ways to hear them again."""

@@ -1,0 +1,154 @@
+"""The learning of one voice: epochs over examples, and a held-out part that decides.
+
+A small amount of speech teaches a model its speaker within minutes, and makes it forget others
+soon after. So it learns slowly, hears each example in new ways (`Augmentation`), and in the end
+only goes part of the way: of the weights before and after, the mean is taken that reads the
+held-out examples best.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamer.adaptation.augmentation import FAINT, Augmentation
+from streamer.adaptation.examples import Example, spell
+from streamer.core.ctc import decode
+from streamer.evaluation.metrics import ErrorRates, error_rates
+from streamer.messages import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from streamer.core.ctc import FrameGrid
+    from streamer.messages import Samples
+    from streamer.recognition.finetuning import FineTuning
+
+BATCH_SECONDS = 24.0
+HEARD_SECONDS = 7_200.0
+RATE = 2e-4
+"""Of learning, at its highest."""
+STRENGTH = 0.5
+"""Of augmentation: the voice and the room are to be learned, not averaged away."""
+LENGTH_STEP = SAMPLE_RATE // 2
+"""Batches come in few lengths: for each new one the kernels are built anew."""
+SHARES = (1.0, 0.75, 0.5, 0.25)
+"""How far the way from the old weights to the new ones may be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What adaptation did on the held-out examples; `share` of the new weights was taken.
+
+    With a share of 0 nothing got better, and the model has its old weights.
+    """
+
+    before: ErrorRates
+    after: ErrorRates
+    share: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the model changed."""
+        return self.share > 0
+
+
+def adapt(
+    model: FineTuning,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    *,
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: Callable[[float, float], object] = lambda done, loss: None,
+) -> Outcome:
+    """Fine-tune a model, in place, on examples that its letters can spell.
+
+    Args:
+        model: what learns.
+        examples: what it learns from.
+        held_out: what decides; it never learns from them.
+        epochs: how often each example is heard; two hours in all, but 3 to 15 times, where not
+            given.
+        seed: of everything drawn.
+        progress: called after each step with the share done, 0 to 1, and the step's loss.
+    """
+    order, chance = random.Random(seed), np.random.default_rng(seed)
+    augment = Augmentation(chance, STRENGTH)
+    if epochs is None:
+        epochs = max(3, min(15, round(HEARD_SECONDS / seconds(examples))))
+    old = model.weights()
+    before = rates(model, held_out)
+    plan = [batch for _ in range(epochs) for batch in _batches(examples, order)]
+    warm_up = max(1, len(plan) // 10)
+    for step, batch in enumerate(plan):
+        rate = RATE * min(1.0, (step + 1) / warm_up) * (1 - step / len(plan))
+        loss = _learn(model, batch, augment, rate)
+        progress((step + 1) / len(plan), loss)
+    new = model.weights()
+    best, share = before, 0.0
+    for candidate in SHARES:
+        model.mix(old, new, candidate)
+        reached = rates(model, held_out)
+        if (reached.wer, reached.cer) < (best.wer, best.cer):
+            best, share = reached, candidate
+    model.mix(old, new, share)
+    return Outcome(before, best, share)
+
+
+def seconds(examples: Sequence[Example]) -> float:
+    """How long the examples are in all."""
+    return sum(example.seconds for example in examples)
+
+
+def rates(model: FineTuning, examples: Sequence[Example]) -> ErrorRates:
+    """Error rates of the model as it is, greedily, each example whole."""
+    said, heard = [], []
+    for example in examples:
+        said.append(_letters(model, example))
+        samples = _fitted(example.samples, model.grid)
+        words = decode(model.log_probs(samples), model.vocabulary)
+        heard.append(" ".join(word.text for word in words))
+    return error_rates(said, heard)
+
+
+def _letters(model: FineTuning, example: Example) -> str:
+    """The text as the model would write it."""
+    tokens, delimiter = model.vocabulary.tokens, model.vocabulary.delimiter
+    numbers = spell(example.text, model.vocabulary) or ()
+    return "".join(" " if number == delimiter else tokens[number] for number in numbers)
+
+
+def _fitted(samples: Samples, grid: FrameGrid) -> Samples:
+    """With faint noise after it, to a length without a partial frame."""
+    filling = grid.fit(len(samples)) - len(samples)
+    noise = np.random.default_rng(0).standard_normal(filling, np.float32)
+    return np.concatenate([samples, noise * samples.std() * np.float32(FAINT)])
+
+
+def _batches(examples: Sequence[Example], order: random.Random) -> Iterator[list[Example]]:
+    """Each example once, those of about one length together, in a new order."""
+    mixed = sorted(examples, key=lambda e: len(e.samples) * order.uniform(0.9, 1.1))
+    batches: list[list[Example]] = [[]]
+    for example in mixed:
+        size = (len(batches[-1]) + 1) * len(example.samples)
+        if batches[-1] and size > BATCH_SECONDS * SAMPLE_RATE:
+            batches.append([])
+        batches[-1].append(example)
+    order.shuffle(batches)
+    return iter(batches)
+
+
+def _learn(
+    model: FineTuning, batch: Sequence[Example], augment: Augmentation, rate: float
+) -> float:
+    clips = [augment(example.samples).samples for example in batch]
+    length = -(-max(map(len, clips)) // LENGTH_STEP) * LENGTH_STEP
+    rows = augment.faint((len(clips), model.grid.fit(length)))
+    for row, clip in zip(rows, clips, strict=True):
+        row[: len(clip)] = clip
+    frames = [max(1, model.grid.frames(len(clip))) for clip in clips]
+    targets = [spell(example.text, model.vocabulary) or () for example in batch]
+    return model.step(rows, frames, targets, rate)
