@@ -150,6 +150,36 @@ def build_parser() -> argparse.ArgumentParser:
         "--device", type=_given, metavar="NAME", help="microphone: number or part of its name"
     )
 
+    evaluate = commands.add_parser(
+        "eval", parents=[common, model], help="how right, how soon, how stable, at what cost"
+    )
+    evaluate.add_argument(
+        "recordings",
+        type=Path,
+        metavar="FOLDER|MANIFEST",
+        help="LibriSpeech's layout (*.trans.txt), or a .tsv with file and transcript",
+    )
+    evaluate.add_argument(
+        "--policies",
+        type=_names,
+        metavar="NAMES",
+        help="which policies to compare, parted by commas (default: all)",
+    )
+    evaluate.add_argument("--limit", type=_positive, metavar="N", help="only the first N")
+    evaluate.add_argument(
+        "--join", action="store_true", help="play the clips of a chapter as one long recording"
+    )
+    evaluate.add_argument(
+        "--pace",
+        choices=("fast", "real"),
+        default="fast",
+        help="on a virtual clock that counts the time computing takes (the default), or the wall's",
+    )
+    evaluate.add_argument("--json", action="store_true", help="one JSON object")
+    evaluate.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="write a page with plots (needs matplotlib)"
+    )
+
     bench = commands.add_parser(
         "bench", parents=[common, model], help="speed and memory on this machine"
     )
@@ -166,6 +196,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--json", action="store_true", help="one JSON object")
     return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _given(text: str) -> str:

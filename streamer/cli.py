@@ -339,6 +339,24 @@ def _adapt(options: argparse.Namespace) -> int:
     return 0
 
 
+def _eval(options: argparse.Namespace) -> int:
+    from streamer.evaluation.report import eval_command
+
+    settings = _settings(options)
+    eval_command(
+        settings,
+        options.recordings,
+        policies=options.policies,
+        limit=options.limit,
+        join=options.join,
+        real_pace=options.pace == "real",
+        as_json=options.json,
+        report=options.report,
+        say=_say,
+    )
+    return 0
+
+
 def _bench(options: argparse.Namespace) -> int:
     from streamer.evaluation.bench import bench
 
@@ -425,6 +443,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "devices": _devices,
     "doctor": _doctor,
     "adapt": _adapt,
+    "eval": _eval,
     "bench": _bench,
 }
 _TOP_FLAGS = ("-h", "--help", "--version")

@@ -27,7 +27,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "hangover_ms": (100, 5_000),
     "max_utterance_s": (5, 60),
     "preview_ms": (80, 2_000),
-    "preview_window_ms": (1_000, 20_000),
+    "preview_window_ms": (1_000, 60_000),
     "right_context_ms": (0, 2_000),
     "min_certainty": (0, 1),
     "threads": (0, 256),

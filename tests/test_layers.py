@@ -99,3 +99,15 @@ def test_sources_do_not_know_sinks_or_models(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"streamer.__main__"}))
 def test_nothing_imports_the_command_line(name: str) -> None:
     assert not uses(name, "streamer.cli")
+
+
+@pytest.mark.parametrize("name", in_room("core", "sources", "sinks", "recognition"))
+def test_what_listens_does_not_know_what_measures_or_trains(name: str) -> None:
+    assert not uses(name, "streamer.evaluation", "streamer.adaptation")
+
+
+@pytest.mark.parametrize("name", in_room("evaluation"))
+def test_evaluation_reads_files_and_shows_nothing_live(name: str) -> None:
+    assert not uses(name, "streamer.sinks")
+    rooms = {used for used in uses(name, "streamer.sources") if used.count(".") == 2}
+    assert rooms <= {"streamer.sources.files", "streamer.sources.Closing"}

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jiwer
+
+_UNSPOKEN = re.compile(r"\[[^\]]*\]|<[^>]*>")
+_APOSTROPHES = str.maketrans(dict.fromkeys("‘’ʼ`´", "'"))
+
+
+def scored(text: str) -> str:
+    """A text as it is compared: capitals, digits and apostrophes, single spaces.
+
+    Bracketed tokens such as [noise] are not words.
+    """
+    # NFKC takes an acute accent that stands for an apostrophe apart into a space and a mark.
+    spoken = _UNSPOKEN.sub(" ", text).translate(_APOSTROPHES)
+    plain = unicodedata.normalize("NFKC", spoken).upper()
+    return " ".join(re.sub(r"[^\w']|_", " ", plain).split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,274 @@
+"""Other ways to make live text with the same recognizer: what ours is compared with.
+
+All hear the utterances that our voice detection finds and decode greedily, so that only the
+policy differs; each is as published, in as few lines as say it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamer.core.ctc import decode
+from streamer.core.resample import Resampler
+from streamer.core.segmenter import Segmenter
+from streamer.messages import SAMPLE_RATE, Block, Final, Partial
+from streamer.recognition.vad import VoiceDetector
+
+if TYPE_CHECKING:
+    from streamer.config import Settings
+    from streamer.core.ctc import FrameWord
+    from streamer.messages import LogProbs, Samples, Window
+    from streamer.recognition.recognizer import Recognizer
+
+
+class Baseline(ABC):
+    """One policy over the utterances of a stream.
+
+    Args:
+        recognizer: shared with all others.
+        rate: samples a second of the blocks.
+        settings: of voice detection and cadence.
+        now: the stream's clock, in seconds.
+    """
+
+    def __init__(
+        self, recognizer: Recognizer, rate: int, settings: Settings, now: Callable[[], float]
+    ) -> None:
+        self.recognizer, self._now = recognizer, now
+        self._patience = settings.preview_ms / 1000
+        self._resampler = Resampler(rate)
+        # Previews that reach back to the beginning: each is the utterance as far as it is known.
+        growing = replace(settings, preview_window_ms=settings.max_utterance_s * 1000)
+        detector = VoiceDetector(settings.vad_mode, settings.vad_frame_ms)
+        self._segmenter = Segmenter(growing, recognizer.grid, detector)
+        self.begin()
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Forget the utterance before."""
+
+    @abstractmethod
+    def hear(self, utterance: Samples) -> tuple[list[str], list[str]]:
+        """The open utterance so far, shape (n,) → stable and tentative words."""
+
+    @abstractmethod
+    def close(self, utterance: Samples) -> list[str]:
+        """The whole utterance → its final words."""
+
+    def feed(self, block: Block) -> list[Partial | Final]:
+        """Take the next block and give what can be shown now."""
+        return self._handle(self._segmenter.push(self._resampler.push(block.samples)))
+
+    def finish(self) -> list[Partial | Final]:
+        """End the audio: the last words."""
+        rest = self._segmenter.push(self._resampler.flush())
+        return self._handle(rest + self._segmenter.flush())
+
+    def _handle(self, windows: list[Window]) -> list[Partial | Final]:
+        events: list[Partial | Final] = []
+        hop = self.recognizer.grid.hop
+        for window in windows:
+            inside = window.samples[window.onset - window.start :]
+            start, end = window.onset / SAMPLE_RATE, window.offset / SAMPLE_RATE
+            if window.last:
+                kept = inside[: len(inside) - window.right * hop]
+                text = " ".join(self.close(kept))
+                events.append(Final(window.segment, start, end, text, text, (), self._now()))
+                self.begin()
+            elif self._now() - window.due / SAMPLE_RATE <= self._patience:
+                stable, tentative = map(" ".join, self.hear(inside))
+                events.append(Partial(window.segment, start, end, stable, tentative, self._now()))
+        return events
+
+    def decoded(self, samples: Samples) -> list[FrameWord]:
+        """The words of a window; none of one too short for a frame."""
+        return decode(self.emission(samples), self.recognizer.vocabulary)
+
+    def emission(self, samples: Samples) -> LogProbs:
+        """Log-probabilities of a window, brought to a length without partial frames by a cut."""
+        grid = self.recognizer.grid
+        frames = grid.frames(len(samples))
+        whole = (frames - 1) * grid.hop + grid.receptive if frames else 0
+        return self.recognizer.log_probs(samples[:whole])
+
+
+class GrowingBuffer(Baseline):
+    """The whole utterance decoded again at every step: what small live demos do."""
+
+    def begin(self) -> None:
+        """Nothing is kept."""
+
+    def hear(self, utterance: Samples) -> tuple[list[str], list[str]]:
+        """Everything may change until the end."""
+        return [], _texts(self.decoded(utterance))
+
+    def close(self, utterance: Samples) -> list[str]:
+        """The offline text."""
+        return _texts(self.decoded(utterance))
+
+
+class ChunkedPipeline(Baseline):
+    """The chunked CTC pipeline of `transformers` on live audio (`ffmpeg_microphone_live`).
+
+    A chunk grows until it is full and is shown as it grows; then the frames between its strides
+    are kept and shown, and the next one begins so that its own are next to them. Sizes: five
+    seconds, as its documentation's live example, and the default stride of a sixth on both sides.
+    Chunks are joined as the pipeline joins those of files, frame by frame: shown one after
+    another, as live, they would break the words at their seams.
+    """
+
+    CHUNK = 5 * SAMPLE_RATE
+    STRIDE = CHUNK // 6 // 640 * 640
+    """On the grid of all networks of this family."""
+
+    def begin(self) -> None:
+        """No chunk is full."""
+        self._start = 0
+        self._kept: list[LogProbs] = []
+
+    def hear(self, utterance: Samples) -> tuple[list[str], list[str]]:
+        """Words of full chunks are stable; the growing chunk's are not."""
+        full = len(self._kept)
+        self._fill(utterance)
+        # The step that fills a chunk shows no more than what is kept of it.
+        return self._read(utterance[self._start :] if len(self._kept) == full else utterance[:0])
+
+    def close(self, utterance: Samples) -> list[str]:
+        """The frames of all chunks, read as one."""
+        self._fill(utterance)
+        stable, tentative = self._read(utterance[self._start :])
+        return stable + tentative
+
+    def _fill(self, utterance: Samples) -> None:
+        hop = self.recognizer.grid.hop
+        while len(utterance) - self._start >= self.CHUNK:
+            frames = self.emission(utterance[self._start : self._start + self.CHUNK])
+            first = self.STRIDE // hop if self._start else 0
+            self._kept.append(frames[first : (self.CHUNK - self.STRIDE) // hop])
+            self._start += self.CHUNK - 2 * self.STRIDE
+
+    def _read(self, growing: Samples) -> tuple[list[str], list[str]]:
+        rest = self.emission(growing)[self.STRIDE // self.recognizer.grid.hop * bool(self._kept) :]
+        kept = np.concatenate([*self._kept, rest[:0]])
+        words = decode(np.concatenate((kept, rest)), self.recognizer.vocabulary)
+        sure = [w for w in words if w.closed is not None and w.closed <= len(kept)]
+        return _texts(sure), _texts(words[len(sure) :])
+
+
+class MiddleToken(Baseline):
+    """NeMo's buffered CTC: of a 4 s buffer, moved by 1.6 s, the middle 1.6 s are kept.
+
+    Two things are kinder than there: the buffer is never filled up with silence, and a word that
+    the end of what is kept has cut is not yet called stable.
+    """
+
+    FRAME, BUFFER = 16 * SAMPLE_RATE // 10, 4 * SAMPLE_RATE
+
+    def begin(self) -> None:
+        """Nothing is kept yet."""
+        self._kept: list[LogProbs] = []
+        self._read_to = 0
+
+    def hear(self, utterance: Samples) -> tuple[list[str], list[str]]:
+        """What is kept is shown and its letters never change; nothing else is shown."""
+        ahead = (self.BUFFER - self.FRAME) // 2
+        while len(utterance) >= self._read_to + self.FRAME + ahead:
+            self._keep(utterance[: self._read_to + self.FRAME + ahead], self.FRAME)
+        words = self._words()
+        sure = [word for word in words if word.closed is not None]
+        return _texts(sure), _texts(words[len(sure) :])
+
+    def close(self, utterance: Samples) -> list[str]:
+        """With what follows the last middle."""
+        self.hear(utterance)
+        self._keep(utterance, len(utterance) - self._read_to)
+        return _texts(self._words())
+
+    def _keep(self, heard: Samples, size: int) -> None:
+        hop = self.recognizer.grid.hop
+        start = max(0, len(heard) - max(self.BUFFER, size)) // 640 * 640
+        frames = self.emission(heard[start:])
+        first = (self._read_to - start) // hop
+        self._kept.append(frames[first : first + -(-size // hop)])
+        self._read_to += size
+
+    def _words(self) -> list[FrameWord]:
+        if not self._kept:
+            return []
+        return decode(np.concatenate(self._kept), self.recognizer.vocabulary)
+
+
+class LocalAgreement(Baseline):
+    """LocalAgreement-2 as in whisper_streaming, which looks once a second.
+
+    A word is committed once two hypotheses in a row agree on it and on all before it; the buffer
+    is cut at the last committed word when it has grown over 15 s. Two things are kinder than
+    there: what is not yet committed is shown, and the last audio is heard once more at the end.
+    """
+
+    STEP, LONGEST = SAMPLE_RATE, 15 * SAMPLE_RATE
+    SLACK, NEAR = SAMPLE_RATE // 10, SAMPLE_RATE
+    """How far before the end of what is committed a new word may begin, and how near to it new
+    words that repeat the last `MOST_REPEATED` committed ones at most are the same words again."""
+    MOST_REPEATED = 5
+
+    def begin(self) -> None:
+        """Nothing is committed."""
+        self._heard = self._start = 0
+        self._committed: list[str] = []
+        self._end = 0
+        self._before: list[str] = []
+
+    def hear(self, utterance: Samples) -> tuple[list[str], list[str]]:
+        """Committed words are stable."""
+        if len(utterance) - self._heard >= self.STEP:
+            self._look(utterance)
+        return list(self._committed), list(self._before)
+
+    def close(self, utterance: Samples) -> list[str]:
+        """What was committed, and the rest as it was last heard."""
+        self._look(utterance)
+        return self._committed + self._before
+
+    def _look(self, utterance: Samples) -> None:
+        hop = self.recognizer.grid.hop
+        self._heard = len(utterance)
+        new = self._new(self.decoded(utterance[self._start :]))
+        agreed = 0
+        for word, before in zip(new, self._before, strict=False):
+            if word.text != before:
+                break
+            self._committed.append(word.text)
+            self._end = self._start + word.end * hop
+            agreed += 1
+        self._before = _texts(new[agreed:])
+        if len(utterance) - self._start > self.LONGEST and self._end > self._start:
+            self._start = self._end // 640 * 640
+
+    def _new(self, words: list[FrameWord]) -> list[FrameWord]:
+        """Those of the buffer's words that are not committed yet."""
+        hop = self.recognizer.grid.hop
+        new = [w for w in words if self._start + w.start * hop > self._end - self.SLACK]
+        if new and abs(self._start + new[0].start * hop - self._end) < self.NEAR:
+            for count in range(1, min(len(new), len(self._committed), self.MOST_REPEATED) + 1):
+                if _texts(new[:count]) == self._committed[-count:]:
+                    return new[count:]
+        return new
+
+
+def _texts(words: list[FrameWord]) -> list[str]:
+    return [word.text for word in words]
+
+
+POLICIES: dict[str, type[Baseline]] = {
+    "transformers-chunked": ChunkedPipeline,
+    "growing-buffer": GrowingBuffer,
+    "local-agreement-2": LocalAgreement,
+    "middle-token": MiddleToken,
+}
+"""By the names that `streamer eval --policies` takes."""

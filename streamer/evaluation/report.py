@@ -1,0 +1,205 @@
+"""What `streamer eval` prints and writes: a table, a JSON object, a page with plots."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from streamer.errors import SettingsError
+from streamer.evaluation.evaluate import NAMES, Evaluation, evaluate
+from streamer.evaluation.recordings import find_recordings
+from streamer.recognition import load_recognizer, resolve
+
+if TYPE_CHECKING:
+    from streamer.config import Settings
+
+
+def eval_command(
+    settings: Settings,
+    place: Path,
+    *,
+    policies: Sequence[str] | None,
+    limit: int | None,
+    join: bool,
+    real_pace: bool,
+    as_json: bool,
+    report: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Evaluate the recordings of a folder or manifest, print the figures, and write the page.
+
+    Raises:
+        InputError: no recordings, or audio that cannot be read.
+        ModelError: the model is not available.
+        SettingsError: an unknown policy, a report that cannot be written, or no matplotlib for it.
+    """
+    chosen = tuple(policies or NAMES)
+    if unknown := [name for name in chosen if name not in NAMES]:
+        raise SettingsError(f"no policy {unknown[0]!r}; choose from {', '.join(NAMES)}")
+    if report:
+        _prepare(report)
+    recordings = find_recordings(place, join=join)[:limit]
+    checkpoint = resolve(settings.model, progress=sys.stderr.isatty())
+    if checkpoint.notice:
+        say(f"streamer: {checkpoint.notice}")
+    recognizer = load_recognizer(settings, checkpoint=checkpoint)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} of {task.total}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("offline", total=len(recordings) * (1 + len(chosen)))
+
+        def show(name: str, _: float) -> None:
+            bar.update(task, advance=1, description=name)
+
+        evaluation = evaluate(
+            recordings, recognizer, settings, chosen, real_pace=real_pace, progress=show
+        )
+    summary = evaluation.summary()
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        _print(summary)
+    if report:
+        _write(report, evaluation, summary)
+        say(f"Report: {report / 'index.md'}")
+
+
+def _print(summary: dict[str, Any]) -> None:
+    offline = summary["offline"]
+    table = Table(
+        title=f"{summary['model']}: {summary['files']} recordings, {summary['seconds']:.0f} s; "
+        f"offline WER {offline['wer']:.1%}, CER {offline['cer']:.1%}",
+        caption="delays in seconds: median / 95 %; cost in CPU seconds for a second of speech",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    # A column for each policy: so it fits into eighty characters.
+    table.add_column("", no_wrap=True)
+    for name in summary["policies"]:
+        table.add_column(name.replace("-", " "), justify="right")
+    for heading, show in _FIGURES:
+        table.add_row(heading, *(show(figures) for figures in summary["policies"].values()))
+    Console().print(table)
+
+
+def _delay(name: str) -> Callable[[dict[str, Any]], str]:
+    def show(figures: dict[str, Any]) -> str:
+        delay = figures[name]
+        if delay["p50"] is None:
+            return "–"
+        return f"{delay['p50']:.2f}/{delay['p95']:.2f}"
+
+    return show
+
+
+_FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("WER live", lambda f: f"{f['wer']:.1%}"),
+    ("Δ offline", lambda f: f"{100 * f['delta']:+.1f}"),
+    ("disagreement", lambda f: f"{f['disagreement']:.1%}"),
+    ("word delay", _delay("word_delay")),
+    ("settle delay", _delay("settle_delay")),
+    ("final delay", _delay("final_delay")),
+    ("first word", _delay("first_word_delay")),
+    ("UPWR", lambda f: f"{f['upwr']:.2f}"),
+    ("retracted", lambda f: f"{f['retracted']:.1%}"),
+    ("cost", lambda f: f"{f['cost']:.3f}"),
+)
+
+
+def _prepare(folder: Path) -> None:
+    """Find out before an hour of measuring whether the page can be written."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise SettingsError(
+            "--report needs matplotlib, which is not here: pip install 'streamer[eval]'"
+        ) from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "eval.json").touch()
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> None:
+    (folder / "eval.json").write_text(json.dumps(summary, indent=1) + "\n")
+    _plot_delays(folder / "delays.svg", evaluation)
+    _plot_trade(folder / "tradeoff.svg", summary)
+    rows = [
+        f"| {name} | " + " | ".join(show(figures) for _, show in _FIGURES) + " |"
+        for name, figures in summary["policies"].items()
+    ]
+    offline = summary["offline"]
+    page = [
+        f"# {summary['model']} on {summary['files']} recordings, {summary['seconds']:.0f} s",
+        "",
+        f"Offline: WER {offline['wer']:.1%}, CER {offline['cer']:.1%}. Delays in seconds, median "
+        "/ 95 %; definitions: `streamer/evaluation/delays.py`, `evaluate.py`.",
+        "",
+        "| policy | " + " | ".join(heading for heading, _ in _FIGURES) + " |",
+        "| --- |" + " --- |" * len(_FIGURES),
+        *rows,
+        "",
+        "![Distribution of delays](delays.svg)",
+        "",
+        "![WER and stability against delay](tradeoff.svg)",
+        "",
+    ]
+    (folder / "index.md").write_text("\n".join(page))
+
+
+def _plot_delays(path: Path, evaluation: Evaluation) -> None:
+    """The share of words shown, and settled, within so many seconds of their end."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, name, title in zip(
+        figure.subplots(1, 2, sharey=True),
+        ("word", "settle"),
+        ("shown", "settled"),
+        strict=True,
+    ):
+        for policy, figures in evaluation.policies.items():
+            delays = sorted(getattr(figures.delays, name))
+            share = [(number + 1) / len(delays) for number in range(len(delays))]
+            axes.plot(delays, share, label=policy)
+        axes.set(title=f"words {title}", xlabel="seconds after the word's end", xlim=(-0.5, 4))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("share of words")
+    figure.axes[1].legend()
+    figure.savefig(path)
+
+
+def _plot_trade(path: Path, summary: dict[str, Any]) -> None:
+    """What a policy pays for being soon: words that change, and words that are wrong."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    wrong, unstable = figure.subplots(1, 2)
+    for policy, figures in summary["policies"].items():
+        delay = figures["word_delay"]["p50"]
+        if delay is None:
+            continue
+        for axes, height in ((wrong, figures["wer"]), (unstable, figures["upwr"])):
+            axes.scatter([delay], [height])
+            axes.annotate(policy, (delay, height), xytext=(4, 4), textcoords="offset points")
+    wrong.set(title="WER against delay", ylabel="WER live")
+    unstable.set(title="instability against delay", ylabel="UPWR")
+    for axes in (wrong, unstable):
+        axes.set_xlabel("median word delay, seconds")
+        axes.grid(alpha=0.3)
+    figure.savefig(path)

@@ -1,0 +1,111 @@
+"""`streamer eval` as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import soundfile
+
+from streamer.evaluation.evaluate import NAMES
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "streamer" / "demo" / "recording.flac"
+
+
+def run(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", "eval", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """Two recordings: the demo's first seconds, and the next ones."""
+    folder = tmp_path_factory.mktemp("eval")
+    samples, rate = soundfile.read(DEMO)
+    words = DEMO.with_suffix(".txt").read_text().split()
+    lines = ["file\ttranscript"]
+    for number in range(2):
+        part = samples[number * 8 * rate : (number + 1) * 8 * rate]
+        soundfile.write(folder / f"part-{number}.flac", part, rate)
+        lines.append(f"part-{number}.flac\t{' '.join(words[number * 15 : number * 15 + 15])}")
+    (folder / "some.tsv").write_text("\n".join(lines) + "\n")
+    return folder / "some.tsv"
+
+
+def test_a_table_compares_all_policies(manifest):
+    code, told, errors = run(manifest, "--model", "embedded")
+    assert code == 0, errors
+    assert "2 recordings, 16 s" in told
+    for name in ("WER live", "disagreement", "word delay", "UPWR", "retracted", "cost"):
+        [row] = [line for line in told.splitlines() if line.strip().startswith(name)]
+        assert len(row.split()[len(name.split()) :]) == len(NAMES)
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_json_is_one_object(manifest):
+    policies = "streamer,growing-buffer"
+    code, told, _ = run(manifest, "--model", "embedded", "--json", "--policies", policies)
+    assert code == 0
+    summary = json.loads(told)
+    assert list(summary["policies"]) == ["streamer", "growing-buffer"]
+    assert summary["files"] == 2
+    assert summary["policies"]["streamer"]["word_delay"]["p95"] > 0
+
+
+def test_limit_and_join_choose_what_is_heard(manifest):
+    options = ("--model", "embedded", "--json", "--policies", "streamer")
+    _, told, _ = run(manifest, *options, "--limit", 1)
+    assert json.loads(told)["seconds"] == 8
+    _, told, _ = run(manifest, *options, "--join")
+    assert (json.loads(told)["files"], json.loads(told)["seconds"]) == (1, 16)
+
+
+def test_a_report_is_a_page_with_two_plots(manifest, tmp_path):
+    folder = tmp_path / "new" / "report"
+    code, _, errors = run(
+        manifest, "--model", "embedded", "--policies", "streamer", "--report", folder
+    )
+    assert code == 0, errors
+    page = (folder / "index.md").read_text()
+    assert "| streamer |" in page
+    for plot in ("delays.svg", "tradeoff.svg"):
+        assert f"({plot})" in page
+        assert ElementTree.parse(folder / plot).getroot().tag.endswith("svg")
+    assert json.loads((folder / "eval.json").read_text())["files"] == 2
+
+
+def test_at_real_pace_the_audio_takes_its_time(manifest):
+    import time
+
+    began = time.monotonic()
+    options = ("--policies", "streamer", "--limit", 1, "--pace", "real", "--json")
+    code, _, errors = run(manifest, "--model", "embedded", *options)
+    assert code == 0, errors
+    assert time.monotonic() - began > 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["missing.tsv"], 5, "no such folder or manifest"),
+        (["."], 5, "no recordings with text"),
+        (["{manifest}", "--policies", "best"], 2, "no policy 'best'; choose from streamer"),
+        (["{manifest}", "--report", "{manifest}"], 2, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said_in_one_line(manifest, tmp_path, arguments, code, said):
+    (tmp_path / "empty").mkdir()
+    given = [text.format(manifest=manifest) for text in arguments]
+    given = [str(tmp_path / "empty") if text == "." else text for text in given]
+    exit_code, told, errors = run(*given, "--model", "embedded")
+    assert (exit_code, told) == (code, "")
+    [line] = errors.splitlines()
+    assert said in line
