@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes streamer/demo/recording.flac: each line of recording.txt spoken by flite's voice slt, with
-# pauses between the lines, over very faint noise. Needs flite and sox (with FLAC); the same
+# Makes streamer/demo/recording.flac: each line of recording.txt spoken by one of flite's voices,
+# with pauses between the lines, over very faint noise. Needs flite and sox (with FLAC); the same
 # versions of them make the same samples.
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,22 +8,23 @@ text=streamer/demo/recording.txt
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Seconds after each line. The voice's own silence adds about 0.4 s: pauses are 0.9 to 1.1 s, longer
-# than the 0.6 s that end an utterance. These lengths were searched for, with recording.txt, so that
-# the embedded model hears all words: another set of pauses costs it a letter here and there.
-pauses="0.59 0.75 0.68 0.67 0.69 0.55 0.57"
-set -- $pauses
-count=0
+# A voice for each line, and seconds after it. The voice's own silence adds about 0.4 s: pauses are
+# longer than the 0.6 s that end an utterance. Lines, voices and pauses were searched for so that
+# the embedded model hears all words: others cost it a letter here and there.
+voices="slt rms rms awb slt rms awb slt awb"
+pauses="0.61 0.70 0.84 0.52 0.78 0.79 0.81 0.76"
 parts=
+count=0
 while IFS= read -r line; do
     count=$((count + 1))
     number=$(printf %02d "$count")
-    flite -voice slt -t "$line" -o "$work/said.wav"
+    voice=$(echo "$voices" | cut -d' ' -f "$count")
+    pause=$(echo "$pauses 1.0" | cut -d' ' -f "$count")
+    flite -voice "$voice" -t "$line" -o "$work/said.wav"
     # 0.7 s to begin with, so that the first word has audio before it; 1 s at the end.
     before=0
     [ "$count" -eq 1 ] && before=0.7
-    sox -R "$work/said.wav" "$work/$number.wav" pad "$before" "${1:-1.0}"
-    [ $# -gt 0 ] && shift
+    sox -R "$work/said.wav" "$work/$number.wav" pad "$before" "$pause"
     parts="$parts $work/$number.wav"
 done < "$text"
 

@@ -17,7 +17,7 @@ from conftest import REPOSITORY, Sound, mostly
 from streamer.cli import DEMO
 
 DEMOS = REPOSITORY / "demos"
-OPENING = "Hello everyone and thank you"
+OPENING = DEMO.with_suffix(".txt").read_text().splitlines()[0].rstrip(".")
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY)}
 
 

@@ -25,11 +25,12 @@ def transcript(recognizer):
 
 
 def test_a_file_is_transcribed_segment_by_segment(transcript, recording, recognizer):
-    assert transcript.text.startswith("Hello everyone and thank you for coming")
+    said = RECORDING.with_suffix(".txt").read_text().splitlines()
+    assert transcript.text.startswith(said[0].rstrip("."))
     assert transcript.text == " ".join(segment.text for segment in transcript.segments)
     assert transcript.duration == len(recording) / SAMPLE_RATE
     assert transcript.model == recognizer.name
-    assert len(transcript.segments) == 8
+    assert len(transcript.segments) == len(said)
     ends = [0.0, *(segment.end for segment in transcript.segments)]
     for end, segment in zip(ends, transcript.segments, strict=False):
         assert end <= segment.start < segment.end <= transcript.duration
