@@ -140,7 +140,7 @@ def test_wrong_texts_leave_the_model_as_it_was(sentences, new_voice):
 
 def test_ctrl_c_ends_it_and_writes_nothing(short_folder, tmp_path):
     arguments = ("adapt", short_folder, "--model", "embedded", "--output", tmp_path / "model")
-    process = streamer(*arguments, "--epochs", "500")
+    process = streamer(*arguments, "--epochs", "60")
     assert "examples" in process.stdout.readline()
     assert "about" in process.stdout.readline() or time.sleep(3) is None
     process.send_signal(signal.SIGINT)

@@ -70,7 +70,7 @@ def ours(recognizer, recording):
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_finishes_every_utterance(sentences, ours, name):
-    assert len(ours) == 8
+    assert len(ours) == len(RECORDING.with_suffix(".txt").read_text().splitlines())
     for segment, our in zip(sentences[name], ours, strict=True):
         *partials, final = segment
         assert isinstance(final, Final)

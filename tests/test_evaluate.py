@@ -16,7 +16,8 @@ from streamer.sources.files import read_audio
 
 RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
 SETTINGS = Settings(model="embedded")
-CUTS_S = (0.0, 4.0, 7.5)
+CUTS_S = (0.0, 2.25, 5.15)
+"""Between lines of the recording."""
 
 
 @pytest.fixture(scope="module")

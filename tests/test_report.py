@@ -82,16 +82,6 @@ def test_a_report_is_a_page_with_two_plots(manifest, tmp_path):
     assert json.loads((folder / "eval.json").read_text())["files"] == 2
 
 
-def test_at_real_pace_the_audio_takes_its_time(manifest):
-    import time
-
-    began = time.monotonic()
-    options = ("--policies", "streamer", "--limit", 1, "--pace", "real", "--json")
-    code, _, errors = run(manifest, "--model", "embedded", *options)
-    assert code == 0, errors
-    assert time.monotonic() - began > 8
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -116,7 +116,7 @@ def test_previews_change_no_final(remembering, recording):
 
 def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
     found = finals(transcribed(remembering, [recording], previews=False))
-    assert len(found) == 8
+    assert len(found) == len(RECORDING.with_suffix(".txt").read_text().splitlines())
     for final in found:
         start, end = (round(time * SAMPLE_RATE) for time in (final.start, final.end))
         log_probs = remembering.log_probs(recording[start:end])
@@ -147,8 +147,10 @@ def test_stable_text_only_grows_and_events_are_in_order(remembering, recording):
 
 def test_raw_text_is_the_models_own(remembering, recording):
     part = recording[: 4 * SAMPLE_RATE]
-    (final,) = finals(transcribed(remembering, [part], raw=True))
-    assert final.text == final.raw == final.raw.upper()
+    found = finals(transcribed(remembering, [part], raw=True))
+    assert found
+    for final in found:
+        assert final.text == final.raw == final.raw.upper()
 
 
 def test_dropped_previews_change_no_final(remembering, recording):

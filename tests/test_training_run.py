@@ -1,7 +1,6 @@
 """The recipe itself, for two minutes: from nothing to a checkpoint that `streamer` loads."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -52,7 +51,7 @@ def test_preparing_again_makes_nothing_anew(small_corpus):
 
 def test_two_minutes_from_nothing(small_corpus, tmp_path):
     run = tmp_path / "run"
-    options = ["--corpus", small_corpus, "--hours", "2.5", "--mel-hours", "0.5"]
+    options = ["--corpus", small_corpus, "--hours", "1.8", "--mel-hours", "0.4"]
     often = ["--evaluate-every", "15", "--evaluate-clips", "4"]
     first = train("--run", run, *options, *often)
     # Stopped in the middle, as the user of a laptop does, and gone on with.
@@ -63,7 +62,7 @@ def test_two_minutes_from_nothing(small_corpus, tmp_path):
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 0, output
     heard = log_of(run)[-1]["heard_h"]
-    assert 0.5 < heard < 2.5
+    assert 0.4 < heard < 1.8
 
     refused = train("--run", run, *options)
     output, _ = refused.communicate()
@@ -76,10 +75,10 @@ def test_two_minutes_from_nothing(small_corpus, tmp_path):
     log = log_of(run)
     hours = [row["heard_h"] for row in log]
     assert hours == sorted(hours)
-    assert hours[-1] == pytest.approx(2.5, abs=0.02)
+    assert hours[-1] == pytest.approx(1.8, abs=0.02)
     losses = [row["loss"] for row in log if "loss" in row]
     mel = [loss["mel"] for loss in losses if "mel" in loss]
-    assert mel[-1] < 0.7 * mel[0]
+    assert mel[-1] < 0.9  # of the variance: better than knowing the mean
     spelled = [loss["letters/flite"] for loss in losses if "letters/flite" in loss]
     assert spelled[-1] < 0.9 * spelled[0]
     phones = [loss["phone_frames"] for loss in losses if "phone_frames" in loss]
@@ -99,8 +98,8 @@ def test_a_killed_run_goes_on_from_its_last_save(small_corpus, tmp_path):
     while not (run / "state.pt").is_file():
         assert first.poll() is None, first.stdout.read()
         time.sleep(0.2)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
+    first.kill()
+    first.communicate()
     second = train("--run", run, "--resume")
     while len(log_of(run)) < 4:
         assert second.poll() is None, second.stdout.read()

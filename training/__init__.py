@@ -4,10 +4,9 @@ text.py          sentences, and which of them are held out
 synthesis.py     sentences → speech with phones, by flite, espeak-ng and festival
 corpus.py        speech on disk: shards of samples and a table
 prepare.py       the command that fills a corpus folder
-augmentation.py  one clip, heard in another way
 batches.py       clips of about one length → arrays
 network.py       the network and the heads that only training needs
 train.py         the command that trains: resumable, logged, evaluated on the way
 scoring.py       word and letter error rates of a checkpoint on the held-out sets
-export.py        a run's state → the checkpoint folder, its card
+export.py        a trained network → a checkpoint folder
 """

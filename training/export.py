@@ -15,10 +15,7 @@ def export(model: Any, folder: Path) -> str:
     The folder is complete for `transformers` (``SEWForCTC``, ``Wav2Vec2Processor``).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    precise = next(model.parameters()).dtype
     state = {name: tensor.to(torch.float16) for name, tensor in model.state_dict().items()}
-    model.config.dtype = torch.float16
     model.save_pretrained(folder, state_dict=state)
-    model.config.dtype = precise
     write_small_files(folder)
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
