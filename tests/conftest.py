@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 
 from streamer.config import Settings
+from streamer.errors import ModelError
 from streamer.recognition import load_recognizer
 
 if TYPE_CHECKING:
@@ -43,6 +46,20 @@ def mostly(truth: str, shown: str) -> bool:
     spells a word or two differently each time.
     """
     return len(set(words(truth)) & set(words(shown))) > 0.6 * len(set(words(truth)))
+
+
+def write_json(folder: Path, name: str, content: object) -> None:
+    """A file as checkpoints have them."""
+    (folder / name).write_text(json.dumps(content))
+
+
+def model_error(function: Callable[..., object], *arguments: object) -> str:
+    """The one line of the ModelError that a call ends with."""
+    with pytest.raises(ModelError) as caught:
+        function(*arguments)
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.fixture(scope="session")

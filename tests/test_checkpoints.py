@@ -14,25 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import model_error, write_json
 
 from streamer.config import DEFAULT_MODEL
-from streamer.errors import ModelError
 from streamer.recognition.checkpoints import resolve
 
 EMBEDDED = resolve("embedded").folder
 ROOT = Path(__file__).parent.parent
-
-
-def write(folder, name, content):
-    (folder / name).write_text(json.dumps(content))
-
-
-def refusal(function, *arguments):
-    with pytest.raises(ModelError) as caught:
-        function(*arguments)
-    assert caught.value.exit_code == 4
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # --- folders ------------------------------------------------------------------------------------
@@ -61,30 +49,30 @@ def test_finding_a_model_loads_neither_torch_nor_the_hubs_client():
 def test_a_folder_that_lacks_a_file_is_refused(tmp_path, lost):
     folder = shutil.copytree(EMBEDDED, tmp_path / "model")
     (folder / lost).unlink()
-    assert f"no {lost}" in refusal(resolve, str(folder))
+    assert f"no {lost}" in model_error(resolve, str(folder))
 
 
 def test_a_folder_that_lacks_a_shard_is_refused(tmp_path):
     folder = shutil.copytree(EMBEDDED, tmp_path / "model")
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
-    write(folder, "model.safetensors.index.json", {"weight_map": shards})
-    assert "no model-00002-of-00002.safetensors" in refusal(resolve, str(folder))
+    write_json(folder, "model.safetensors.index.json", {"weight_map": shards})
+    assert "no model-00002-of-00002.safetensors" in model_error(resolve, str(folder))
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model", "a/b/c", "", "two words", "../x"])
 def test_what_is_neither_folder_nor_hub_name_is_refused(name):
-    assert "neither a model's folder nor a hub name" in refusal(resolve, name)
+    assert "neither a model's folder nor a hub name" in model_error(resolve, name)
 
 
 def test_a_file_is_refused():
-    assert "neither" in refusal(resolve, str(EMBEDDED / "model.safetensors"))
+    assert "neither" in model_error(resolve, str(EMBEDDED / "model.safetensors"))
 
 
 def test_a_model_that_is_pre_trained_only_needs_no_letters(tmp_path):
-    write(tmp_path, "config.json", {"model_type": "sew"})
+    write_json(tmp_path, "config.json", {"model_type": "sew"})
     (tmp_path / "model.safetensors").touch()
-    assert "no vocab.json" in refusal(resolve, str(tmp_path))
+    assert "no vocab.json" in model_error(resolve, str(tmp_path))
     assert resolve(str(tmp_path), letters=False).folder == tmp_path
 
 

@@ -1,11 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 import transformers
+from conftest import model_error, write_json
 
 from streamer.core.ctc import Vocabulary, decode
-from streamer.errors import ModelError
 from streamer.recognition.checkpoints import resolve
 from streamer.recognition.letters import (
     SEW_TINY_LETTERS,
@@ -15,18 +13,6 @@ from streamer.recognition.letters import (
 )
 
 EMBEDDED = resolve("embedded").folder
-
-
-def write(folder, name, content):
-    (folder / name).write_text(json.dumps(content))
-
-
-def refusal(function, *arguments):
-    with pytest.raises(ModelError) as caught:
-        function(*arguments)
-    assert caught.value.exit_code == 4
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 LETTERS = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "E": 5, "T": 6, "A": 7, "'": 8}
@@ -89,7 +75,7 @@ VOCABULARIES = {
 def test_words_are_those_that_transformers_decodes(case, tmp_path):
     files, rows = VOCABULARIES[case]
     for name, content in files.items():
-        write(tmp_path, name, content)
+        write_json(tmp_path, name, content)
     vocabulary = read_vocabulary(tmp_path, rows)
     tokenizer = transformers.Wav2Vec2CTCTokenizer.from_pretrained(tmp_path)
     assert len(vocabulary.tokens) == rows
@@ -105,8 +91,8 @@ def test_words_are_those_that_transformers_decodes(case, tmp_path):
 
 
 def test_another_word_delimiter_parts_words(tmp_path):
-    write(tmp_path, "vocab.json", {**LETTERS, "_": 9})
-    write(tmp_path, "tokenizer_config.json", {"word_delimiter_token": "_"})
+    write_json(tmp_path, "vocab.json", {**LETTERS, "_": 9})
+    write_json(tmp_path, "tokenizer_config.json", {"word_delimiter_token": "_"})
     vocabulary = read_vocabulary(tmp_path, 10)
     # Not from_pretrained: transformers 5.23 ignores this line of tokenizer_config.json there.
     tokenizer = transformers.Wav2Vec2CTCTokenizer(tmp_path / "vocab.json", word_delimiter_token="_")
@@ -126,37 +112,39 @@ def test_special_tokens_are_never_shown():
 
 
 def test_a_model_without_word_delimiter_has_none(tmp_path):
-    write(tmp_path, "vocab.json", {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "a": 4})
+    write_json(tmp_path, "vocab.json", {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "a": 4})
     assert read_vocabulary(tmp_path, 5).delimiter is None
-    write(tmp_path, "tokenizer_config.json", {"word_delimiter_token": None})
+    write_json(tmp_path, "tokenizer_config.json", {"word_delimiter_token": None})
     assert read_vocabulary(tmp_path, 5).delimiter is None
 
 
 def test_vocabularies_that_do_not_fit_are_refused(tmp_path):
-    assert "no vocab.json" in refusal(read_vocabulary, tmp_path, 9)
-    write(tmp_path, "vocab.json", LETTERS)
-    assert "9 tokens, but the model 8 outputs" in refusal(read_vocabulary, tmp_path, 8)
-    assert "9 tokens, but the model 12 outputs" in refusal(read_vocabulary, tmp_path, 12)
-    write(tmp_path, "tokenizer_config.json", {"pad_token": None})
-    assert "no output for the CTC blank" in refusal(read_vocabulary, tmp_path, 9)
-    write(tmp_path, "vocab.json", {"a": "b"})
-    assert "not a table of tokens" in refusal(read_vocabulary, tmp_path, 1)
+    assert "no vocab.json" in model_error(read_vocabulary, tmp_path, 9)
+    write_json(tmp_path, "vocab.json", LETTERS)
+    assert "9 tokens, but the model 8 outputs" in model_error(read_vocabulary, tmp_path, 8)
+    assert "9 tokens, but the model 12 outputs" in model_error(read_vocabulary, tmp_path, 12)
+    write_json(tmp_path, "tokenizer_config.json", {"pad_token": None})
+    assert "no output for the CTC blank" in model_error(read_vocabulary, tmp_path, 9)
+    write_json(tmp_path, "vocab.json", {"a": "b"})
+    assert "not a table of tokens" in model_error(read_vocabulary, tmp_path, 1)
     (tmp_path / "vocab.json").write_text("[1, 2")
-    assert "not a readable JSON file" in refusal(read_vocabulary, tmp_path, 9)
+    assert "not a readable JSON file" in model_error(read_vocabulary, tmp_path, 9)
     (tmp_path / "vocab.json").write_bytes(b"\xff\xfe\x00")
-    assert "not a readable JSON file" in refusal(read_vocabulary, tmp_path, 9)
-    write(tmp_path, "vocab.json", [1, 2])
-    assert "not a JSON object" in refusal(read_vocabulary, tmp_path, 9)
+    assert "not a readable JSON file" in model_error(read_vocabulary, tmp_path, 9)
+    write_json(tmp_path, "vocab.json", [1, 2])
+    assert "not a JSON object" in model_error(read_vocabulary, tmp_path, 9)
 
 
 def test_normalization_is_read_from_either_file(tmp_path):
     assert read_normalization(tmp_path) is True
-    write(tmp_path, "processor_config.json", {"feature_extractor": {"do_normalize": False}})
+    write_json(tmp_path, "processor_config.json", {"feature_extractor": {"do_normalize": False}})
     assert read_normalization(tmp_path) is False
-    write(tmp_path, "preprocessor_config.json", {"do_normalize": True, "sampling_rate": 16_000})
+    write_json(
+        tmp_path, "preprocessor_config.json", {"do_normalize": True, "sampling_rate": 16_000}
+    )
     assert read_normalization(tmp_path) is True
-    write(tmp_path, "preprocessor_config.json", {"sampling_rate": 44_100})
-    assert "hears 44100 samples a second" in refusal(read_normalization, tmp_path)
+    write_json(tmp_path, "preprocessor_config.json", {"sampling_rate": 44_100})
+    assert "hears 44100 samples a second" in model_error(read_normalization, tmp_path)
 
 
 def test_what_is_written_for_a_new_model_is_sew_tinys(tmp_path):

@@ -2,8 +2,8 @@
 
 A small amount of speech teaches a model its speaker within minutes, and makes it forget others
 soon after. So it learns slowly, hears each example in new ways (`Augmentation`), and in the end
-only goes part of the way: of the weights before and after, the mean is taken that reads the
-held-out examples best.
+only goes as far from the old weights to the new ones as brings nearly all of the gain on the
+held-out examples.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BATCH_SECONDS = 24.0
 HEARD_SECONDS = 12_000.0
+"""Of sound in all, where no number of epochs is given."""
 RATE = 4e-4
 """Of learning, at its highest."""
 STRENGTH = 0.2
@@ -72,8 +73,8 @@ def adapt(
         model: what learns.
         examples: what it learns from.
         held_out: what decides; it never learns from them.
-        epochs: how often each example is heard; 200 minutes in all, but 3 to 20 times, where not
-            given.
+        epochs: how often each example is heard; where not given, `HEARD_SECONDS` in all, but 3 to
+            20 times.
         seed: of everything drawn.
         progress: called after each step with the share done, 0 to 1, and the step's loss.
     """

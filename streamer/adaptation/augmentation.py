@@ -129,7 +129,7 @@ def _edge(frequencies: Samples, corner: float, width: float) -> Samples:
 
 
 def _coarse(sound: Samples, levels: int) -> Samples:
-    """As through a codec that companders and keeps few levels (mu-law)."""
+    """As through a codec that compands (mu-law) and keeps few levels."""
     peak = np.abs(sound).max() + 1e-6
     compressed = np.sign(sound) * np.log1p(255 * np.abs(sound) / peak) / np.log(256)
     compressed = np.round(compressed * levels) / levels
