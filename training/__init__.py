@@ -6,7 +6,11 @@ corpus.py        speech on disk: shards of samples and a table
 prepare.py       the command that fills a corpus folder
 batches.py       clips of about one length → arrays
 network.py       the network and the heads that only training needs
+live_windows.py  parts of clips, heard as live previews hear them
+muon.py          the optimizer of the encoder's matrices
+processes.py     one process to a core, each step together
 train.py         the command that trains: resumable, logged, evaluated on the way
 scoring.py       word and letter error rates of a checkpoint on the held-out sets
 export.py        a trained network → a checkpoint folder
+adapt_voice.py   what `streamer adapt` does for a voice: the README's table
 """

@@ -1,5 +1,6 @@
 """The network that is trained, and the heads beside it that only training needs."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ ATTENTION = "eager"
 """On two cores a step takes two thirds of what it takes with the fused kernel's backward pass."""
 
 
-def new_network() -> Any:
-    """A SEW of 4.5 million weights: SEW-tiny's frames and vocabulary, half its convolutions."""
+LAYERS = 9
+"""Of the encoder: where sounds become spelling, for little time, at 25 frames a second."""
+
+
+def new_network(layers: int = LAYERS) -> Any:
+    """A SEW of 7.7 million weights: SEW-tiny's frames and vocabulary, half its convolutions."""
     return SEWForCTC(
         SEWConfig(
             vocab_size=len(SEW_TINY_TOKENS),
             hidden_size=256,
-            num_hidden_layers=5,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             intermediate_size=1024,
             squeeze_factor=SQUEEZE,
@@ -54,20 +59,24 @@ def new_network() -> Any:
 class Trainee(nn.Module):
     """A SEW CTC model with two phone heads on an inner layer and a log-mel head on its features."""
 
-    def __init__(self, start_from: Path | None = None) -> None:
-        """A network of random weights, or that of a checkpoint folder."""
+    def __init__(self, start_from: Path | None = None, layers: int = LAYERS) -> None:
+        """A network of random weights or of a checkpoint or a run, grown to so many layers."""
         super().__init__()
+        run = start_from if start_from and (start_from / "state.pt").is_file() else None
+        folder = run / "checkpoint" if run else start_from
         self.model = (
-            SEWForCTC.from_pretrained(
-                start_from, dtype=torch.float32, attn_implementation=ATTENTION
-            )
-            if start_from
-            else new_network()
+            SEWForCTC.from_pretrained(folder, dtype=torch.float32, attn_implementation=ATTENTION)
+            if folder
+            else new_network(layers)
         )
         width = self.model.config.hidden_size
         self.phone_sequence = nn.Linear(width, 1 + len(PHONES))
         self.phone_frames = nn.Linear(width, len(PHONES))
         self.mel = nn.Linear(self.model.config.conv_dim[-1], MELS)
+        if run:
+            state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
+            self.load_state_dict(state["trainee"])
+        _grow(self.model, layers)
         self._inner: Tensor | None = None
         self.model.sew.encoder.layers[_PHONE_LAYER].register_forward_hook(self._keep)
 
@@ -86,6 +95,11 @@ class Trainee(nn.Module):
             self.phone_frames(inner).float(),
         )
 
+    def matrices(self) -> list[nn.Parameter]:
+        """The encoder's matrices, which `Muon` steps along."""
+        layers = self.model.sew.encoder.layers
+        return [weight for weight in layers.parameters() if weight.ndim == 2]
+
     def mel_error(self, samples: Tensor) -> Tensor:
         """How far the features are from the log-mel spectrum, as a share of its variance."""
         features = self.model.sew.feature_extractor(samples).transpose(1, 2)
@@ -96,6 +110,20 @@ class Trainee(nn.Module):
 
     def _keep(self, layer: nn.Module, inputs: Any, output: Any) -> None:
         self._inner = output[0] if isinstance(output, tuple) else output
+
+
+def _grow(model: Any, layers: int) -> None:
+    """Add layers at the end that pass on what comes in, nearly, until they learn better."""
+    encoder = model.sew.encoder
+    while len(encoder.layers) < layers:
+        new = copy.deepcopy(encoder.layers[-1])
+        new.apply(model._init_weights)
+        for norm in (new.layer_norm, new.final_layer_norm):
+            norm.load_state_dict(encoder.layers[-1].final_layer_norm.state_dict())
+        for last in (new.attention.out_proj, new.feed_forward.output_dense):
+            nn.init.zeros_(last.weight)
+        encoder.layers.append(new)
+    model.config.num_hidden_layers = len(encoder.layers)
 
 
 def log_mel(samples: Tensor) -> Tensor:

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.ctc import FrameGrid
 from streamer.evaluation.metrics import ErrorRates, error_rates
-from training.corpus import SAMPLE_RATE, Clip, read_shard
+from streamer.evaluation.offline import in_quiet_room
+from training.corpus import Clip, read_shard
+from training.network import HOP, RECEPTIVE, SQUEEZE
 from training.synthesis import UNHEARD_VOICE
 
 HELD_OUT = {
@@ -22,7 +25,7 @@ HELD_OUT = {
     "chapters": "LibriSpeech dev-clean chapters kept out, every second clip",
 }
 """Set → what it is."""
-_AROUND = SAMPLE_RATE // 5
+_GRID = FrameGrid(HOP, RECEPTIVE, SQUEEZE * HOP)
 
 Transcribe = Callable[[NDArray[np.float32]], str]
 """Samples at 16 kHz → text in the letters of the vocabulary."""
@@ -41,20 +44,16 @@ def score(transcribe: Transcribe, sets: Mapping[str, Sequence[Clip]]) -> dict[st
     """Error rates of each set."""
     return {
         name: error_rates(
-            [clip.text for clip in clips], [transcribe(_padded(clip)) for clip in clips]
+            [clip.text for clip in clips], [transcribe(padded(clip)) for clip in clips]
         )
         for name, clips in sets.items()
         if clips
     }
 
 
-def _padded(clip: Clip) -> NDArray[np.float32]:
-    sound = np.asarray(clip.samples, np.float32) / 32768
-    size = len(sound) + 2 * _AROUND
-    size += (80 - size) % 640  # no partial frame
-    noise = np.random.default_rng(0).standard_normal(size, np.float32) * sound.std() * 0.003
-    noise[_AROUND : _AROUND + len(sound)] += sound
-    return noise
+def padded(clip: Clip) -> NDArray[np.float32]:
+    """The clip as it is heard here."""
+    return in_quiet_room(np.asarray(clip.samples, np.float32) / 32768, _GRID)
 
 
 def main(argv: list[str] | None = None) -> None:

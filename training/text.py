@@ -95,7 +95,7 @@ class Text:
             (2.0, wordnet_definitions()),
             (1.5, bible()),
             (2.0, transcripts),
-            (3.0, extra),
+            (8.0, extra),
         ]
         self._pools: list[tuple[float, list[str]]] = []
         self.held_out: list[str] = []

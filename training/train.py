@@ -14,6 +14,7 @@ there, or from the last save after a crash. The folder of the run holds
 import argparse
 import json
 import os
+import random
 import signal
 import threading
 import time
@@ -36,14 +37,20 @@ from training import prepare
 from training.batches import UNKNOWN, Batch, Batches
 from training.corpus import SAMPLE_RATE, read_set
 from training.export import export
-from training.network import Trainee
+from training.live_windows import LiveWindow
+from training.muon import Muon
+from training.network import LAYERS, Trainee
+from training.processes import Team, run_together
 from training.scoring import held_out_sets, score
 
 MIX = {"recorded": 6.0, "flite": 3.0, "espeak": 2.0}
 """Weights of the sets: recorded speech is what the model is for."""
 PHONE_SEQUENCE_WEIGHT, PHONE_FRAMES_WEIGHT = 0.3, 0.2
+LIVE_WEIGHT = 1.0
 WARM_UP_STEPS = 300
 MEL_RATE = 2e-3
+ADAM_SHARE = 0.5
+"""Of the learning rate, for all that is not a matrix of the encoder: it has less to gain."""
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -61,10 +68,12 @@ def arguments() -> argparse.ArgumentParser:
     add("--text", type=Path, action="append", default=[], help="more sentences to synthesize")
     add("--corpus", type=Path, default=Path("training/data/corpus"), help="made where missing")
     add("--start-from", type=Path, help="a checkpoint instead of random weights")
+    add("--layers", type=int, default=LAYERS, help="of the encoder, at least")
     add("--mel-hours", type=float, default=6.0, help="of these, for the convolutions alone")
-    add("--rate", type=float, default=6e-4, help="highest learning rate")
+    add("--rate", type=float, default=8e-4, help="highest learning rate")
     add("--batch-seconds", type=float, help="sound in a step (default: 32, on a GPU 640)")
     add("--augmentation", type=float, default=0.6, metavar="0-1", help="strength")
+    add("--live", type=float, default=0.5, metavar="0-1", help="steps that hear a window as well")
     add("--evaluate-every", type=float, default=600, metavar="SECONDS", help="and save")
     add("--evaluate-clips", type=int, default=40, help="of each held-out set, on the way")
     add("--seed", type=int, default=0)
@@ -102,36 +111,52 @@ def main(argv: list[str] | None = None) -> None:
             )
     options.run.mkdir(parents=True, exist_ok=True)
     saved.write_text(json.dumps(settings, indent=1) + "\n")
+    processes = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    run_together(processes, _train, options.run, settings)
+
+
+def _train(team: Team, folder: Path, settings: dict[str, Any]) -> None:
     with _told_to_stop() as stopping:
-        Run(options.run, settings).train(stopping)
+        Run(folder, settings, team).train(stopping)
 
 
 class Run:
-    """A training run and the folder that it can be resumed from."""
+    """A training run and the folder that it can be resumed from.
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._folder, self._settings = folder, settings
+    In each of the processes that share it; the first alone evaluates, logs and saves.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any], team: Team) -> None:
+        self._folder, self._settings, self._team = folder, settings, team
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._half = self._device == "cuda" or _fast_bf16()
         torch.manual_seed(settings["seed"])
         torch.set_flush_denormal(True)
         start = settings["start_from"]
-        self._trainee = Trainee(Path(start) if start else None).to(self._device)
-        self._optimizer = torch.optim.AdamW(
-            self._trainee.parameters(),
-            settings["rate"],
-            betas=(0.9, 0.98),
-            weight_decay=0.01,
-            fused=True,
-        )
+        self._trainee = Trainee(Path(start) if start else None, settings["layers"])
+        self._trainee.to(self._device)
+        self._weights = list(self._trainee.parameters())
+        matrices = self._trainee.matrices()
+        known = set(matrices)
+        self._optimizers = [
+            Muon(matrices, settings["rate"], team),
+            torch.optim.AdamW(
+                [weight for weight in self._weights if weight not in known],
+                settings["rate"],
+                betas=(0.9, 0.98),
+                weight_decay=0.01,
+                fused=True,
+            ),
+        ]
         self._step, self._heard, self._spent = 0, 0.0, 0.0
         self._mel_hours = 0.0 if start else float(settings["mel_hours"])
         self._losses: dict[str, float] = {}
+        self._chance = random.Random()
         if (folder / "state.pt").is_file():
             self._restore()
         corpus = Path(settings["corpus"])
         sets = {kind: read_set(corpus, kind) for kind in MIX}
-        for kind, clips in sets.items():
+        for kind, clips in sets.items() if team.rank == 0 else ():
             hours = sum(len(clip.samples) for clip in clips) / SAMPLE_RATE / 3600
             print(f"{kind}: {len(clips)} clips, {hours:.1f} h")
         if not any(sets.values()):
@@ -142,12 +167,11 @@ class Run:
         batches = Batches(
             sets,
             MIX,
-            seconds=seconds,
-            seed=settings["seed"] + self._step,
+            seconds=seconds / team.count,
+            seed=(settings["seed"] + self._step) * team.count + team.rank,
             augmentation=settings["augmentation"],
         )
-        # On the CPU no process beside the two compute threads: their barriers wait for the
-        # slowest, and one more busy process made every step take four times as long.
+        # On the CPU each process makes its own: no core is left for others.
         workers = max(1, (os.cpu_count() or 2) - 2) if self._device == "cuda" else 0
         self._batches = iter(DataLoader(batches, batch_size=None, num_workers=workers))
 
@@ -157,13 +181,15 @@ class Run:
         began = shown = evaluated = time.monotonic()
         before = self._spent
         self._trainee.train()
-        while self._heard < hours and not stopping.is_set():
+        stop = False
+        while self._heard < hours and not stop:
             batch = next(self._batches)
-            self._learn(batch, self._rate(hours))
+            stop = self._learn(batch, self._rate(hours), stopping)
             self._step += 1
-            self._heard += batch.samples.numel() / SAMPLE_RATE / 3600
             now = time.monotonic()
             self._spent = before + now - began
+            if self._team.rank > 0:
+                continue
             if now - shown > 10:
                 shown = now
                 self._report(hours)
@@ -171,7 +197,9 @@ class Run:
                 self._evaluate(self._held_out)
                 self._save()
                 evaluated = time.monotonic()
-        if not stopping.is_set():
+        if self._team.rank > 0:
+            return
+        if not stop:
             self._evaluate(held_out_sets(Path(self._settings["corpus"])))
         self._save()
 
@@ -180,10 +208,12 @@ class Run:
         rate = float(self._settings["rate"]) * min(1.0, (self._step + 1) / WARM_UP_STEPS)
         return rate * max(0.002, 1 - self._heard / hours)
 
-    def _learn(self, batch: Batch, rate: float) -> None:
+    def _learn(self, batch: Batch, rate: float, stopping: threading.Event) -> bool:
+        """One step with the other processes; whether any of them was told to stop."""
         mel = self._heard < self._mel_hours
-        for group in self._optimizer.param_groups:
-            group["lr"] = MEL_RATE * min(1.0, (self._step + 1) / 50) if mel else rate
+        for optimizer, share in zip(self._optimizers, (1.0, ADAM_SHARE), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = MEL_RATE * min(1.0, (self._step + 1) / 50) if mel else rate * share
         samples = batch.samples.to(self._device)
         kind = torch.bfloat16 if self._half else torch.float32
         with torch.autocast(self._device, kind, enabled=self._half):
@@ -191,18 +221,30 @@ class Run:
                 losses = {"mel": self._trainee.mel_error(samples)}
                 loss = losses["mel"]
             else:
-                losses = phone_and_letter_losses(self._trainee(samples), batch)
+                outputs = self._trainee(samples)
+                losses = phone_and_letter_losses(outputs, batch)
                 loss = losses["letters"] + PHONE_SEQUENCE_WEIGHT * losses["phones"]
+                if self._chance.random() < self._settings["live"]:
+                    window = LiveWindow.draw(self._chance, samples.shape[1])
+                    heard = self._trainee.model(window.cut(samples)).logits
+                    losses["live"] = window.difference(outputs[0], heard)
+                    loss = loss + LIVE_WEIGHT * losses["live"]
                 if "phone_frames" in losses:
                     loss = loss + PHONE_FRAMES_WEIGHT * losses["phone_frames"]
-        self._optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._trainee.parameters(), 1.0)
-        self._optimizer.step()
+        for weight in self._weights:
+            weight.grad = torch.zeros_like(weight)
+        (loss / self._team.count).backward()
+        told = torch.tensor([float(stopping.is_set()), float(samples.numel())])
+        self._team.add_up([told, *(weight.grad for weight in self._weights)])
+        torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
+        for optimizer in self._optimizers[mel:]:
+            optimizer.step()
+        self._heard += told[1].item() / SAMPLE_RATE / 3600
         for name, value in losses.items():
             name = f"{name}/{batch.kind}" if name == "letters" else name
             old = self._losses.get(name, value.item())
             self._losses[name] = 0.98 * old + 0.02 * value.item()
+        return told[0].item() > 0
 
     def _report(self, hours: float) -> None:
         speed = self._heard * 3600 / max(self._spent, 1e-9)
@@ -218,7 +260,10 @@ class Run:
 
     def _evaluate(self, sets: dict[str, Any]) -> None:
         self._trainee.eval()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(threads * self._team.count)  # the others wait
         rates = score(self._transcribe, sets)
+        torch.set_num_threads(threads)
         self._trainee.train()
         export(self._trainee.model, self._folder / "checkpoint")
         rounded = {
@@ -245,7 +290,7 @@ class Run:
     def _save(self) -> None:
         state = {
             "trainee": self._trainee.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "step": self._step,
             "heard": self._heard,
             "spent": self._spent,
@@ -257,7 +302,8 @@ class Run:
     def _restore(self) -> None:
         state = torch.load(self._folder / "state.pt", map_location=self._device, weights_only=True)
         self._trainee.load_state_dict(state["trainee"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self._step, self._heard = state["step"], state["heard"]
         self._spent = state["spent"]
 
