@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from streamer.core.ctc import FrameGrid, Vocabulary, certainty, decode, sentence_case
+from streamer.core.ctc import (
+    Calibration,
+    FrameGrid,
+    Vocabulary,
+    certainty,
+    decode,
+    doubt,
+    sentence_case,
+)
 
 LETTERS = "ETAONIHSRDLUMWCFGYPBVK'XJQZ"
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", *LETTERS)
@@ -93,6 +101,30 @@ def test_a_run_counts_with_its_most_certain_frame():
     log_probs = np.concatenate((emission("A", 0.4), emission("A", 0.8), emission("A", 0.5)))
     (word,) = decode(log_probs, VOCABULARY)
     assert word.confidence == pytest.approx(0.8, abs=1e-5)
+
+
+def test_doubt_is_that_about_all_letters_of_a_word():
+    log_probs = np.concatenate((emission("A", 0.9), emission("B", 0.4), emission("|", 0.3)))
+    (word,) = decode(log_probs, VOCABULARY)
+    assert doubt(word) == pytest.approx(-np.log(0.9 * 0.4), abs=1e-5)
+
+
+def test_a_calibrated_chance_falls_with_every_doubtful_letter():
+    calibration = Calibration(bias=2.0, slope=3.0)
+    chances = []
+    for path, peak in (("CAT", 0.9999), ("CAT", 0.9), ("CAT", 0.6), ("CATS", 0.6), ("CAT", 0.3)):
+        (word,) = decode(emission(path, peak), VOCABULARY)
+        chances.append(calibration(word))
+    assert chances == sorted(chances, reverse=True)
+    assert len(set(chances)) == 5
+    assert chances[0] == pytest.approx(1 / (1 + np.exp(-2.0)), abs=0.01)
+    assert 0 < chances[-1] < 0.1
+
+
+def test_no_curve_however_steep_leaves_0_to_1():
+    (word,) = decode(emission("CAT", 0.1), VOCABULARY)
+    assert Calibration(0.0, 1e9)(word) == 0
+    assert Calibration(1e9, 0.0)(word) == 1
 
 
 def test_special_tokens_are_never_shown():

@@ -71,8 +71,10 @@ def test_the_summary_has_the_figures_that_are_promised(evaluation):
         "middle-token",
     )
     delays = {"word_delay", "settle_delay", "final_delay", "first_word_delay"}
-    for figures in summary["policies"].values():
-        rates = {"wer", "delta", "disagreement", "upwr", "retracted", "cost"}
+    for name, figures in summary["policies"].items():
+        rates = {"offline_wer", "wer", "delta", "disagreement", "upwr", "retracted", "cost"}
+        if name == "streamer":  # which alone tells confidences
+            rates |= {"calibration_error", "mean_confidence", "words_right"}
         assert set(figures) == delays | rates
         assert all(set(figures[name]) == {"p50", "p95"} for name in delays)
 
@@ -96,6 +98,12 @@ def test_the_figures_are_finite_and_plausible(evaluation):
         assert 0 <= figures["retracted"] <= 1
         assert 0 < figures["cost"] < 60
     assert 2 < evaluation.speech_s < CUTS_S[-1]
+    ours = summary["policies"]["streamer"]
+    words = sum(len(text.split()) for text in evaluation.policies["streamer"].texts)
+    assert len(evaluation.policies["streamer"].confidence.claimed) == words
+    assert 0.5 < ours["words_right"] <= 1
+    assert 0 < ours["mean_confidence"] < 1
+    assert ours["calibration_error"] >= abs(ours["mean_confidence"] - ours["words_right"]) - 1e-3
 
 
 def test_final_words_wait_for_the_silence_after_the_end_of_the_recording(evaluation):
@@ -105,7 +113,7 @@ def test_final_words_wait_for_the_silence_after_the_end_of_the_recording(evaluat
 
 
 def test_every_word_of_the_offline_text_is_timed_or_never_shown(evaluation):
-    words = sum(len(text.split()) for text in evaluation.offline)
+    words = sum(len(text.split()) for text in evaluation.offline.texts)
     for figures in evaluation.policies.values():
         delays = figures.delays
         assert len(delays.word) + delays.never_shown == words
@@ -127,7 +135,7 @@ def test_policies_that_never_change_stable_words_retract_none(evaluation):
 
 def test_offline_is_the_clip_recognized_at_once(evaluation, recognizer, clips):
     texts = [offline(recognizer, clip.path) for clip in clips]
-    assert evaluation.clip_texts == evaluation.offline == texts
+    assert evaluation.offline.clip_texts == evaluation.offline.texts == texts
 
 
 def test_progress_names_what_has_been_heard(evaluation, told):
@@ -139,13 +147,13 @@ def test_clips_that_are_joined_are_one_recording_and_as_many_references(recogniz
     joined = evaluate([whole], recognizer, SETTINGS, ["streamer"])
     summary = joined.summary()
     assert (summary["files"], summary["seconds"]) == (1, CUTS_S[-1])
-    assert joined.clip_texts == [offline(recognizer, clip.path) for clip in clips]
-    assert joined.offline == [" ".join(joined.clip_texts)]
+    assert joined.offline.clip_texts == [offline(recognizer, clip.path) for clip in clips]
+    assert joined.offline.texts == [" ".join(joined.offline.clip_texts)]
     assert joined.references == [" ".join(joined.clip_references)]
     assert list(summary["policies"]) == ["streamer"]
     delays = joined.policies["streamer"].delays
     # The second clip's words are timed from the beginning of the whole.
-    assert len(delays.word) > len(joined.offline[0].split()) / 2
+    assert len(delays.word) > len(joined.offline.texts[0].split()) / 2
     assert all(-0.5 < delay < 4 for delay in delays.word)
 
 
@@ -165,6 +173,7 @@ def test_noise_in_which_nothing_is_said_has_figures_too(recognizer, tmp_path):
     figures = summary["policies"]["streamer"]
     assert figures["wer"] == 0
     assert figures["word_delay"] == figures["final_delay"] == {"p50": None, "p95": None}
+    assert figures["calibration_error"] is None
     assert 0 <= figures["cost"] < 10
 
 

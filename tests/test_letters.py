@@ -1,12 +1,17 @@
+import hashlib
+import json
+
 import numpy as np
 import pytest
 import transformers
 from conftest import model_error, write_json
 
-from streamer.core.ctc import Vocabulary, decode
+from streamer.core.ctc import Calibration, Vocabulary, decode
 from streamer.recognition.checkpoints import resolve
 from streamer.recognition.letters import (
+    CALIBRATION,
     SEW_TINY_LETTERS,
+    read_calibration,
     read_normalization,
     read_vocabulary,
     write_small_files,
@@ -145,6 +150,27 @@ def test_normalization_is_read_from_either_file(tmp_path):
     assert read_normalization(tmp_path) is True
     write_json(tmp_path, "preprocessor_config.json", {"sampling_rate": 44_100})
     assert "hears 44100 samples a second" in model_error(read_normalization, tmp_path)
+
+
+def test_the_embedded_models_calibration_is_of_its_weights():
+    """Otherwise: python -m training.calibrate embedded."""
+    table = json.loads((EMBEDDED / CALIBRATION).read_text())
+    weights = (EMBEDDED / "model.safetensors").read_bytes()
+    assert table["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+    assert read_calibration(EMBEDDED) == Calibration(table["bias"], table["slope"])
+    assert table["slope"] > 0
+
+
+def test_a_model_without_a_calibration_has_none(tmp_path):
+    assert read_calibration(tmp_path) is None
+
+
+def test_a_damaged_calibration_is_refused(tmp_path):
+    for content in ({"bias": 1.0}, {"bias": "x", "slope": 1}, {"bias": None, "slope": 1}):
+        write_json(tmp_path, CALIBRATION, content)
+        assert "no bias and slope; delete" in model_error(read_calibration, tmp_path)
+    write_json(tmp_path, CALIBRATION, {"bias": float("nan"), "slope": 1})
+    assert "is no number" in model_error(read_calibration, tmp_path)
 
 
 def test_what_is_written_for_a_new_model_is_sew_tinys(tmp_path):

@@ -11,6 +11,9 @@ muon.py          the optimizer of the encoder's matrices
 processes.py     one process to a core, each step together
 train.py         the command that trains: resumable, logged, evaluated on the way
 scoring.py       word and letter error rates of a checkpoint on the held-out sets
+calibrate.py     what a checkpoint's confidence is worth
 export.py        a trained network → a checkpoint folder
+ngram.py         sentences → a word n-gram model for `streamer --lm`
+biasing.py       what such a model and hotwords gain
 adapt_voice.py   what `streamer adapt` does for a voice: the README's table
 """

@@ -1,9 +1,11 @@
 """Word and letter error rates on the held-out sets: ``python -m training.scoring CHECKPOINT``.
 
-Greedy, no language model, each clip whole with 0.2 s of faint noise before and after it.
+Greedy, no language model, each clip whole with 0.2 s of faint noise before and after it;
+pocketsphinx hears it without the noise, which would cost it words.
 """
 
 import argparse
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.ctc import FrameGrid
-from streamer.evaluation.metrics import ErrorRates, error_rates
+from streamer.evaluation.metrics import ErrorRates, error_rates, scored
 from streamer.evaluation.offline import in_quiet_room
 from training.corpus import Clip, read_shard
 from training.network import HOP, RECEPTIVE, SQUEEZE
-from training.synthesis import UNHEARD_VOICE
+from training.synthesis import UNHEARD_VOICE, flite
+from training.text import lines, normalize
 
 HELD_OUT = {
     "flite": "flite, unseen sentences, voices seen",
@@ -25,6 +28,7 @@ HELD_OUT = {
     "chapters": "LibriSpeech dev-clean chapters kept out, every second clip",
 }
 """Set → what it is."""
+RECORDED = ("test-other", "chapters")
 _GRID = FrameGrid(HOP, RECEPTIVE, SQUEEZE * HOP)
 
 Transcribe = Callable[[NDArray[np.float32]], str]
@@ -53,14 +57,25 @@ def score(transcribe: Transcribe, sets: Mapping[str, Sequence[Clip]]) -> dict[st
 
 def padded(clip: Clip) -> NDArray[np.float32]:
     """The clip as it is heard here."""
-    return in_quiet_room(np.asarray(clip.samples, np.float32) / 32768, _GRID)
+    return in_quiet_room(np.asarray(clip.samples, np.float32) / np.float32(32768), _GRID)
+
+
+def spoken(sentences: Path) -> list[Clip]:
+    """The sentences of a text file, one a line, each in one of flite's four voices."""
+    rng = random.Random(0)
+    texts = [text for text in map(normalize, lines(sentences)) if text]
+    said = [flite(text, rng) for text in texts]
+    return [Clip(one.samples, text, one.voice) for text, one in zip(texts, said, strict=True)]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print a table for the model card."""
     parser = argparse.ArgumentParser(prog="python -m training.scoring", description=__doc__)
-    parser.add_argument("checkpoint", help="folder, or a name that `streamer --model` takes")
-    parser.add_argument("--corpus", type=Path, default=Path("training/data/corpus"))
+    add = parser.add_argument
+    add("checkpoint", help="folder, or a name that `streamer --model` takes")
+    add("--corpus", type=Path, default=Path("training/data/corpus"))
+    add("--text", type=Path, action="append", default=[], help="sentences, held out by you")
+    add("--pocketsphinx", action="store_true", help="beside, on the sets of recorded speech")
     options = parser.parse_args(argv)
 
     from streamer.core.ctc import decode
@@ -72,11 +87,41 @@ def main(argv: list[str] | None = None) -> None:
         words = decode(recognizer.log_probs(samples), recognizer.vocabulary)
         return " ".join(word.text for word in words)
 
-    sets = held_out_sets(options.corpus)
-    print("| set | clips | WER | CER |\n| --- | --- | --- | --- |")
-    for name, rates in score(transcribe, sets).items():
-        row = f"{HELD_OUT[name]} | {len(sets[name])} | {rates.wer:.3f} | {rates.cer:.3f}"
-        print(f"| {row} |", flush=True)
+    names, sets = dict(HELD_OUT), held_out_sets(options.corpus)
+    for path in options.text:
+        names[path.name], sets[path.name] = f"flite, {path.name}", spoken(path)
+    other = None
+    heading = ["set", "clips", "WER", "CER"]
+    if options.pocketsphinx:
+        other = _pocketsphinx()
+        heading += ["WER, CER of pocketsphinx"]
+    print(f"| {' | '.join(heading)} |\n|{' --- |' * len(heading)}")
+    for name, clips in sets.items():
+        for rates in score(transcribe, {name: clips}).values():
+            row = [names[name], str(len(clips)), f"{rates.wer:.3f}", f"{rates.cer:.3f}"]
+            if other and name in RECORDED:
+                beside = error_rates([clip.text for clip in clips], list(map(other, clips)))
+                row += [f"{beside.wer:.3f}, {beside.cer:.3f}"]
+            elif other:
+                row += ["–"]
+            print(f"| {' | '.join(row)} |", flush=True)
+
+
+def _pocketsphinx() -> Callable[[Clip], str]:
+    """Its own model, dictionary and language model, each clip whole and as it is."""
+    from streamer.errors import SettingsError
+    from streamer.evaluation.pocketsphinx import Decoder
+
+    try:
+        decoder = Decoder()
+    except SettingsError as error:
+        raise SystemExit(f"training: {error}") from error
+
+    def transcribe(clip: Clip) -> str:
+        words = decoder.whole(np.asarray(clip.samples, np.float32) / np.float32(32768))
+        return scored(" ".join(word.text for word in words))
+
+    return transcribe
 
 
 if __name__ == "__main__":

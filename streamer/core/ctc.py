@@ -1,20 +1,30 @@
-"""Connectionist temporal classification: from emission frames to words, greedily.
+"""Connectionist temporal classification: from emission frames to words.
 
-A CTC network gives, for each frame, a distribution over letters and a blank. The most probable
-path is read by collapsing runs of equal tokens and dropping blanks; the delimiter token parts
-words.
+A CTC network gives, for each frame, a distribution over letters and a blank. A path, one token a
+frame, is read by collapsing runs of equal tokens and dropping blanks; the delimiter token parts
+words. `decode` reads the most probable path.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
     from streamer.messages import LogProbs
+
+    Path: TypeAlias = npt.NDArray[np.intp]
+    """One token's id a frame, shape (frames,)."""
+    Reader: TypeAlias = Callable[[LogProbs], list["FrameWord"]]
+    """What turns an utterance's emission into its final words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,29 @@ class FrameWord:
     confidence: float
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a model's belief in a word's letters is worth: the chance that the word is right.
+
+    A network is far surer of its letters than it is right. The chance falls with the doubt about
+    all of the word's letters together, in nats, as a logistic curve of its square root: two
+    numbers, fitted on speech that the model was not trained on (`training/calibrate.py`). None
+    of the other figures of an emission that were tried foretold new words better by itself.
+    """
+
+    bias: float
+    slope: float
+
+    def __call__(self, word: FrameWord) -> float:
+        """The chance, 0 … 1, that this word is right."""
+        return 0.5 + 0.5 * math.tanh(0.5 * (self.bias - self.slope * math.sqrt(doubt(word))))
+
+
+def doubt(word: FrameWord) -> float:
+    """Minus the logarithm of the product of the letters' probabilities; 0 is none."""
+    return max(0.0, -len(word.text) * math.log(max(word.confidence, 1e-30)))
+
+
 def decode(log_probs: LogProbs, vocabulary: Vocabulary) -> list[FrameWord]:
     """Read the words of the most probable path.
 
@@ -86,7 +119,17 @@ def decode(log_probs: LogProbs, vocabulary: Vocabulary) -> list[FrameWord]:
     """
     if len(log_probs) == 0:
         return []
-    path = log_probs.argmax(axis=1)
+    return read_path(log_probs.argmax(axis=1), log_probs, vocabulary)
+
+
+def read_path(path: Path, log_probs: LogProbs, vocabulary: Vocabulary) -> list[FrameWord]:
+    """Read the words of a path.
+
+    Args:
+        path: a token's id for each frame, shape (frames,); at least one.
+        log_probs: shape (frames, vocabulary).
+        vocabulary: what the columns mean.
+    """
     starts = np.flatnonzero(np.r_[True, path[1:] != path[:-1]])
     ends = np.r_[starts[1:], len(path)]
     peaks = np.maximum.reduceat(log_probs[np.arange(len(path)), path], starts)

@@ -3,6 +3,12 @@
 A recording, by default the bundled one, is repeated for as long as is needed. Live figures
 come from the live loop at real pace; a preview that was dropped because the machine was behind
 does not count as one.
+
+Files have a yardstick and a bound. The yardstick is the chunked pipeline of `transformers` on the
+same weights, audio and threads, with one chunk to a batch and with several: its real-time factor
+over ours says how many times longer it takes. The bound is the time that the network's
+multiplications and additions would take at the speed of large matrix products on this machine;
+the share of it is that time over the time that our utterances took.
 """
 
 from __future__ import annotations
@@ -25,9 +31,16 @@ from rich.progress import Progress
 from rich.table import Table
 
 from streamer.config import Settings
+from streamer.core.resample import Resampler
 from streamer.live import StreamClock, Transcriber
-from streamer.messages import Block
-from streamer.recognition import load_recognizer
+from streamer.messages import SAMPLE_RATE, Block
+from streamer.recognition import load_recognizer, resolve
+from streamer.recognition.measuring import (
+    chunked_pipeline,
+    gflop_per_second_of_audio,
+    matrix_gflop_per_second,
+    threads,
+)
 from streamer.recognition.recognizer import Recognizer
 from streamer.recognition.stand_in import write_random_sew_tiny
 from streamer.sources import Closing
@@ -35,11 +48,15 @@ from streamer.sources.files import paced, read_audio
 
 if TYPE_CHECKING:
     from streamer.messages import Samples
+    from streamer.recognition import Checkpoint
 
 RECORDING = Path(__file__).parent.parent / "demo" / "recording.flac"
 FILE_MINUTES = 5
 WINDOWS_S = (1, 2, 5, 10, 30)
 REPEATS = 5
+CHUNK_S, STRIDE_S = 10.0, 10.0 / 6
+"""Of the pipeline: the length that its authors show for this family, and its own default stride."""
+BATCHES = (1, 8)
 
 
 def bench(
@@ -69,14 +86,26 @@ def bench(
             write_random_sew_tiny(Path(folder))
             settings = replace(settings, model=folder)
         figures: dict[str, Any] = {"startup": _startup()}
-        recognizer = load_recognizer(settings)
+        checkpoint = resolve(settings.model, progress=sys.stderr.isatty())
+        if checkpoint.notice:
+            print(f"streamer: {checkpoint.notice}", file=sys.stderr)
+        recognizer = load_recognizer(settings, checkpoint=checkpoint)
         figures["model"] = "SEW-tiny, random weights" if random_model else recognizer.name
         figures["device"] = recognizer.device
         figures["cores"] = os.cpu_count()
         figures["recording"] = recording.name
         audio, rate = read_audio(recording)
         figures["windows"] = _windows(recognizer, audio, rate)
-        figures["file"] = _file(recognizer, settings, audio, rate)
+        figures["bound"] = _bound(checkpoint, recognizer.device)
+        long = np.resize(audio, FILE_MINUTES * 60 * rate)
+        figures["file"] = file = _file(recognizer, settings, long, rate)
+        # Silence is not recognized, so it is none of the work.
+        work = figures["bound"]["real_time_factor"] * file["utterances_s"] / file["seconds"]
+        file["share_of_bound"] = work / file["real_time_factor"]
+        figures["pipeline"] = _pipeline(checkpoint, recognizer.device, long, rate)
+        for batch in BATCHES:
+            factor = figures["pipeline"][f"real_time_factor_batch_{batch}"]
+            figures["pipeline"][f"times_ours_batch_{batch}"] = factor / file["real_time_factor"]
         task = progress.add_task(f"{minutes:g} min of live input", total=minutes * 60)
         figures["live"] = _live(
             recognizer,
@@ -125,11 +154,36 @@ def _windows(recognizer: Recognizer, audio: Samples, rate: int) -> dict[str, dic
     return figures
 
 
-def _file(
-    recognizer: Recognizer, settings: Settings, audio: Samples, rate: int
-) -> dict[str, float]:
+def _bound(checkpoint: Checkpoint, device: str) -> dict[str, float]:
+    """What the network asks for, and what the machine can do at most."""
+    asked = gflop_per_second_of_audio(checkpoint)
+    possible = matrix_gflop_per_second(device)
+    return {
+        "gflop_per_s_of_audio": asked,
+        "matrix_gflop_per_s": possible,
+        "threads": threads(),
+        "real_time_factor": asked / possible,
+    }
+
+
+def _pipeline(checkpoint: Checkpoint, device: str, long: Samples, rate: int) -> dict[str, float]:
+    """The same minutes through the pipeline of `transformers`."""
+    resampler = Resampler(rate)
+    samples = np.concatenate((resampler.push(long), resampler.flush()))
+    transcribe = chunked_pipeline(checkpoint, device, chunk_s=CHUNK_S, stride_s=STRIDE_S)
+    figures = {"chunk_s": CHUNK_S, "stride_s": STRIDE_S}
+    for batch in BATCHES:
+        transcribe(samples[: int(CHUNK_S * SAMPLE_RATE)], 1)  # once to warm up
+        wall, cpu = time.perf_counter(), time.process_time()
+        transcribe(samples, batch)
+        seconds = len(samples) / SAMPLE_RATE
+        figures[f"real_time_factor_batch_{batch}"] = (time.perf_counter() - wall) / seconds
+        figures[f"cpu_s_per_s_batch_{batch}"] = (time.process_time() - cpu) / seconds
+    return figures
+
+
+def _file(recognizer: Recognizer, settings: Settings, long: Samples, rate: int) -> dict[str, float]:
     """The offline path over several minutes."""
-    long = np.resize(audio, FILE_MINUTES * 60 * rate)
     wall, cpu = time.perf_counter(), time.process_time()
     transcriber = Transcriber(recognizer, rate, settings, previews=False)
     transcriber.feed(long)
@@ -137,6 +191,7 @@ def _file(
     seconds = transcriber.heard_s
     return {
         "seconds": seconds,
+        "utterances_s": transcriber.work.segments_s,
         "real_time_factor": (time.perf_counter() - wall) / seconds,
         "cpu_s_per_s": (time.process_time() - cpu) / seconds,
     }
@@ -220,7 +275,7 @@ def _print(figures: dict[str, Any]) -> None:
         table.add_row(
             f"window of {name}: wall, CPU", f"{window['wall_s']:.3f} s, {window['cpu_s']:.3f} s"
         )
-    for part in ("file", "live"):
+    for part in ("bound", "file", "pipeline", "live"):
         for name, value in figures[part].items():
             table.add_row(f"{part}: {name.replace('_', ' ')}", f"{value:.3f}")
     Console().print(table)

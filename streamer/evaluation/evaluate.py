@@ -1,15 +1,18 @@
 """`streamer eval`: how right, how soon, how stable and at what cost, beside other policies.
 
 Each recording is heard offline, every clip in one piece, and then live by each policy in turn:
-the same recognizer, the same voice detection, one machine, one run. Live, the microphone stays
+the same recognizer, the same voice detection, one machine, one run. pocketsphinx, where it is
+named, is measured against what it hears offline itself. Live, the microphone stays
 open after the last word, so that its final too has to wait for the silence. Delays and stability
 are defined in `streamer.evaluation.delays`; in addition
 
-    WER, CER offline   greedy, one call for each clip
+    WER, CER offline   one call for each clip, read as the final texts are
     WER live           of the concatenated finals; delta: live minus offline
     disagreement       word edits between the live finals and the offline text, over offline words:
                        what streaming changed, whatever the weights are worth
     cost               CPU seconds (process, all threads) for a second of speech
+    calibration        of our policy, which alone tells confidences: the expected calibration error
+                       of its final words, see `streamer.evaluation.calibration`
 """
 
 from __future__ import annotations
@@ -17,17 +20,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import jiwer
 import numpy as np
 
-from streamer.core.ctc import decode
 from streamer.core.resample import Resampler
 from streamer.evaluation.baselines import POLICIES
+from streamer.evaluation.calibration import Confidence
 from streamer.evaluation.delays import Delays, TimedWord, percentiles
 from streamer.evaluation.metrics import error_rates, scored
+from streamer.evaluation.offline import AROUND, faint_noise, in_quiet_room
+from streamer.evaluation.pocketsphinx import Decoder, Pocketsphinx
 from streamer.evaluation.recordings import Clip, Recording
 from streamer.evaluation.simulation import Policy, RealClock, VirtualClock, simulate
 from streamer.live import Transcriber
@@ -41,19 +47,48 @@ if TYPE_CHECKING:
 
 OURS = "streamer"
 NAMES = (OURS, *POLICIES)
+SPHINX = "pocketsphinx"
+"""Another engine, measured where it is named."""
 PAUSE_S = 0.5
 """Longer ones between words are no speech."""
-_AROUND = SAMPLE_RATE // 5
-_FAINT = 0.003
+
+
+@dataclass(slots=True)
+class Offline:
+    """What one engine hears of all recordings, each clip in one piece.
+
+    `hear` takes a clip, shape (n,), and times its words from its beginning.
+    """
+
+    hear: Callable[[Samples], list[TimedWord]]
+    clip_texts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    """Of each recording."""
+    words: list[TimedWord] = field(default_factory=list)
+    """Of the last recording, timed from its beginning."""
+
+    def take(self, clips: Sequence[Samples]) -> None:
+        """Hear the next recording."""
+        self.words = []
+        start = 0.0
+        for samples in clips:
+            found = self.hear(samples)
+            self.clip_texts.append(scored(" ".join(word.text for word in found)))
+            self.words += [TimedWord(w.text, start + w.start, start + w.end) for w in found]
+            start += len(samples) / SAMPLE_RATE
+        self.texts.append(scored(" ".join(word.text for word in self.words)))
 
 
 @dataclass(slots=True)
 class Figures:
     """What one policy did over all recordings."""
 
+    offline: Offline
+    """Its engine's."""
     delays: Delays = field(default_factory=Delays)
     texts: list[str] = field(default_factory=list)
     """The concatenated finals of each recording."""
+    confidence: Confidence = field(default_factory=Confidence)
     cpu_s: float = 0.0
     busy_s: float = 0.0
 
@@ -63,36 +98,37 @@ class Evaluation:
     """Everything that was measured; `summary` is what `--json` prints."""
 
     model: str
+    offline: Offline
     seconds: float = 0.0
     speech_s: float = 0.0
     references: list[str] = field(default_factory=list)
     """Of each recording."""
     clip_references: list[str] = field(default_factory=list)
-    clip_texts: list[str] = field(default_factory=list)
-    offline: list[str] = field(default_factory=list)
-    """The offline text of each recording."""
     policies: dict[str, Figures] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Rates as fractions, delays in seconds."""
-        offline = error_rates(self.clip_references, self.clip_texts)
+        offline = error_rates(self.clip_references, self.offline.clip_texts)
         return {
             "model": self.model,
             "files": len(self.references),
             "seconds": round(self.seconds, 2),
             "offline": {"wer": round(offline.wer, 4), "cer": round(offline.cer, 4)},
             "policies": {
-                name: self._of(figures, offline.wer) for name, figures in self.policies.items()
+                name: self._of(figures) | (figures.confidence.figures() if name == OURS else {})
+                for name, figures in self.policies.items()
             },
         }
 
-    def _of(self, figures: Figures, offline_wer: float) -> dict[str, Any]:
+    def _of(self, figures: Figures) -> dict[str, Any]:
+        offline = error_rates(self.clip_references, figures.offline.clip_texts)
         live = error_rates(self.references, figures.texts)
         delays = figures.delays
         return {
+            "offline_wer": round(offline.wer, 4),
             "wer": round(live.wer, 4),
-            "delta": round(live.wer - offline_wer, 4),
-            "disagreement": round(disagreement(self.offline, figures.texts), 4),
+            "delta": round(live.wer - offline.wer, 4),
+            "disagreement": round(disagreement(figures.offline.texts, figures.texts), 4),
             "word_delay": percentiles(delays.word),
             "settle_delay": percentiles(delays.settle),
             "final_delay": percentiles(delays.final),
@@ -133,50 +169,44 @@ def evaluate(
     Raises:
         InputError: audio cannot be read.
     """
-    evaluation = Evaluation(recognizer.name)
-    evaluation.policies = {name: Figures() for name in policies}
+    ours = Offline(partial(_recognized, recognizer=recognizer))
+    evaluation = Evaluation(recognizer.name, ours)
+    for name in policies:
+        offline = Offline(Decoder().whole) if name == SPHINX else ours
+        evaluation.policies[name] = Figures(offline)
     for recording in recordings:
-        audio, words = _offline(recording, recognizer, evaluation)
+        clips = [_load(clip) for clip in recording.clips]
+        audio = np.concatenate(clips)
+        evaluation.seconds += len(audio) / SAMPLE_RATE
+        evaluation.clip_references += [scored(clip.text) for clip in recording.clips]
+        evaluation.references.append(scored(" ".join(clip.text for clip in recording.clips)))
+        ours.take(clips)
+        evaluation.speech_s += _speech_s(ours.words)
         progress("offline", len(audio) / SAMPLE_RATE)
-        audio = np.concatenate((audio, _quiet(audio, SAMPLE_RATE * settings.hangover_ms // 500)))
+        audio = np.concatenate(
+            (audio, faint_noise(audio, SAMPLE_RATE * settings.hangover_ms // 500))
+        )
         for name, figures in evaluation.policies.items():
+            if figures.offline is not ours:
+                figures.offline.take(clips)
             clock = RealClock() if real_pace else VirtualClock()
             policy: Policy
             if name == OURS:
                 policy = Transcriber(recognizer, SAMPLE_RATE, settings, now=clock.now)
             else:
-                policy = POLICIES[name](recognizer, SAMPLE_RATE, settings, clock.now)
+                kind = Pocketsphinx if name == SPHINX else POLICIES[name]
+                policy = kind(recognizer, SAMPLE_RATE, settings, clock.now)
             cpu = time.process_time()
             events: list[Event] = simulate(policy, clock, audio, SAMPLE_RATE)
             figures.cpu_s += time.process_time() - cpu
             figures.busy_s += clock.busy_s
-            figures.delays.take(events, words)
-            finals = [event.text for event in events if isinstance(event, Final)]
-            figures.texts.append(scored(" ".join(finals)))
+            figures.delays.take(events, figures.offline.words)
+            finals = [event for event in events if isinstance(event, Final)]
+            figures.texts.append(scored(" ".join(final.text for final in finals)))
+            words = [word for final in finals for word in final.words]
+            figures.confidence.take(evaluation.references[-1], words)
             progress(name, len(audio) / SAMPLE_RATE)
     return evaluation
-
-
-def _offline(
-    recording: Recording, recognizer: Recognizer, evaluation: Evaluation
-) -> tuple[Samples, list[TimedWord]]:
-    """The audio of a recording at 16 kHz, and its words as offline recognition times them."""
-    parts: list[Samples] = []
-    words: list[TimedWord] = []
-    start = 0
-    for clip in recording.clips:
-        samples = _load(clip)
-        found = _recognized(samples, recognizer, start)
-        evaluation.clip_references.append(scored(clip.text))
-        evaluation.clip_texts.append(scored(" ".join(word.text for word in found)))
-        words += found
-        parts.append(samples)
-        start += len(samples)
-    evaluation.speech_s += _speech_s(words)
-    evaluation.seconds += start / SAMPLE_RATE
-    evaluation.references.append(scored(" ".join(clip.text for clip in recording.clips)))
-    evaluation.offline.append(scored(" ".join(word.text for word in words)))
-    return np.concatenate(parts), words
 
 
 def _speech_s(words: Sequence[TimedWord]) -> float:
@@ -192,22 +222,10 @@ def _load(clip: Clip) -> Samples:
     return np.concatenate((resampler.push(samples), resampler.flush()))
 
 
-def _quiet(samples: Samples, size: int) -> Samples:
-    """Noise far below `samples`, as a quiet room has: zeros would be a new sound."""
-    noise = np.random.default_rng(0).standard_normal(size, np.float32)
-    noise *= np.float32(_FAINT) * samples.std()
-    return noise
-
-
-def _recognized(samples: Samples, recognizer: Recognizer, start: int) -> list[TimedWord]:
-    """The words of a clip, heard in one piece with a little faint noise around it."""
-    grid = recognizer.grid
-    size = grid.fit(len(samples) + 2 * _AROUND)
-    padded = _quiet(samples, size)
-    padded[_AROUND : _AROUND + len(samples)] += samples
-    first = (start - _AROUND) / SAMPLE_RATE
-    hop_s = grid.hop / SAMPLE_RATE
+def _recognized(samples: Samples, recognizer: Recognizer) -> list[TimedWord]:
+    log_probs = recognizer.log_probs(in_quiet_room(samples, recognizer.grid))
+    first, hop_s = -AROUND / SAMPLE_RATE, recognizer.grid.hop / SAMPLE_RATE
     return [
         TimedWord(word.text.upper(), first + word.start * hop_s, first + word.end * hop_s)
-        for word in decode(recognizer.log_probs(padded), recognizer.vocabulary)
+        for word in recognizer.read(log_probs)
     ]

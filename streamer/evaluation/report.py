@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from streamer.errors import SettingsError
-from streamer.evaluation.evaluate import NAMES, Evaluation, evaluate
+from streamer.evaluation.evaluate import NAMES, SPHINX, Evaluation, evaluate
+from streamer.evaluation.pocketsphinx import Decoder
 from streamer.evaluation.recordings import find_recordings
 from streamer.recognition import load_recognizer, resolve
 
@@ -39,11 +40,15 @@ def eval_command(
     Raises:
         InputError: no recordings, or audio that cannot be read.
         ModelError: the model is not available.
-        SettingsError: an unknown policy, a report that cannot be written, or no matplotlib for it.
+        SettingsError: an unknown policy, a report that cannot be written, or a package that is
+            needed for it and not here.
     """
     chosen = tuple(policies or NAMES)
-    if unknown := [name for name in chosen if name not in NAMES]:
-        raise SettingsError(f"no policy {unknown[0]!r}; choose from {', '.join(NAMES)}")
+    known = (*NAMES, SPHINX)
+    if unknown := [name for name in chosen if name not in known]:
+        raise SettingsError(f"no policy {unknown[0]!r}; choose from {', '.join(known)}")
+    if SPHINX in chosen:
+        Decoder()  # raises now, not after minutes of measuring
     if report:
         _prepare(report)
     recordings = find_recordings(place, join=join)[:limit]
@@ -106,7 +111,13 @@ def _delay(name: str) -> Callable[[dict[str, Any]], str]:
     return show
 
 
+def _calibration(figures: dict[str, Any]) -> str:
+    error = figures.get("calibration_error")
+    return "–" if error is None else f"{error:.3f}"
+
+
 _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("WER offline", lambda f: f"{f['offline_wer']:.1%}"),
     ("WER live", lambda f: f"{f['wer']:.1%}"),
     ("Δ offline", lambda f: f"{100 * f['delta']:+.1f}"),
     ("disagreement", lambda f: f"{f['disagreement']:.1%}"),
@@ -117,6 +128,7 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("UPWR", lambda f: f"{f['upwr']:.2f}"),
     ("retracted", lambda f: f"{f['retracted']:.1%}"),
     ("cost", lambda f: f"{f['cost']:.3f}"),
+    ("calibration", _calibration),
 )
 
 

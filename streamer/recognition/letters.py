@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
-from streamer.core.ctc import Vocabulary
+from streamer.core.ctc import Calibration, Vocabulary
 from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE
 
 CONFIG = "config.json"
 VOCABULARY = "vocab.json"
+CALIBRATION = "calibration.json"
+"""Ours alone; of these weights and no others, so it is copied with nothing."""
 SMALL_FILES = (
     CONFIG,
     VOCABULARY,
@@ -92,6 +95,24 @@ def read_normalization(folder: Path) -> bool:
     if rate != SAMPLE_RATE:
         raise ModelError(f"{folder}: this model hears {rate} samples a second, not {SAMPLE_RATE}")
     return bool(extractor.get("do_normalize", True))
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """What the model's confidence is worth, where `training/calibrate.py` has found out.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    table = read_json(folder / CALIBRATION, optional=True)
+    if not table:
+        return None
+    try:
+        calibration = Calibration(float(table["bias"]), float(table["slope"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder / CALIBRATION}: no bias and slope; delete the file") from error
+    if not (math.isfinite(calibration.bias) and math.isfinite(calibration.slope)):
+        raise ModelError(f"{folder / CALIBRATION}: bias or slope is no number; delete the file")
+    return calibration
 
 
 def write_small_files(folder: Path, tokens: tuple[str, ...] = SEW_TINY_TOKENS) -> None:

@@ -1,0 +1,51 @@
+"""The model card's table, by one command."""
+
+import random
+
+import pytest
+
+from training import corpus, scoring, synthesis
+
+SENTENCES = ["The dog ran home.", "She will call you in the morning.", "What do you want?"]
+
+
+@pytest.fixture
+def sentences(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("\n".join([*SENTENCES, "Room 12.", ""]))
+    return path
+
+
+def table(capsys, *arguments):
+    scoring.main(["embedded", *map(str, arguments)])
+    rows = capsys.readouterr().out.splitlines()
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_sentences_of_a_file_are_said_by_flite(sentences):
+    clips = scoring.spoken(sentences)
+    assert [clip.text for clip in clips] == [s.upper().strip(".?") for s in SENTENCES]
+    assert {clip.voice for clip in clips} <= set(synthesis.FLITE_VOICES)
+    assert all(len(clip.samples) > 8_000 for clip in clips)
+
+
+def test_they_are_a_row_of_the_table(sentences, tmp_path, capsys):
+    heading, _, row = table(capsys, "--corpus", tmp_path, "--text", sentences)
+    assert heading == ["set", "clips", "WER", "CER"]
+    assert row[:2] == ["flite, mine.txt", "3"]
+    assert 0 <= float(row[3]) < float(row[2]) + 0.5 < 1.6
+
+
+def test_pocketsphinx_stands_beside_on_recorded_speech(sentences, tmp_path, capsys):
+    pytest.importorskip("pocketsphinx")
+    said = synthesis.flite("THE DOG RAN HOME", random.Random(0))
+    clip = corpus.Clip(said.samples, "THE DOG RAN HOME", said.voice)
+    corpus.write_shard(tmp_path, "heldout-test-other-000", [clip])
+    options = ("--corpus", tmp_path, "--text", sentences, "--pocketsphinx")
+    heading, _, recorded, synthesized = table(capsys, *options)
+    assert heading[-1] == "WER, CER of pocketsphinx"
+    assert recorded[0] == scoring.HELD_OUT["test-other"]
+    wer, cer = map(float, recorded[-1].split(","))
+    assert cer >= 0
+    assert 0 <= wer < 1
+    assert synthesized[-1] == "–"
