@@ -60,7 +60,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--threads", type=int, metavar="N", help="CPU threads for the model")
 
-    listen = commands.add_parser("listen", parents=[common, model], help="microphone → live text")
+    expected = _Parser(add_help=False)
+    expected.add_argument(
+        "--hotwords",
+        type=_given,
+        metavar="FILE",
+        help="names and words that final texts are to expect, one word or phrase a line",
+    )
+    expected.add_argument(
+        "--lm",
+        type=_given,
+        metavar="FILE",
+        help="language model that final texts are read with: word n-grams (ARPA, .gz too)",
+    )
+
+    listen = commands.add_parser(
+        "listen", parents=[common, model, expected], help="microphone → live text"
+    )
     listen.add_argument(
         "--device", type=_given, metavar="NAME", help="microphone: number or part of its name"
     )
@@ -101,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     transcribe = commands.add_parser(
-        "transcribe", parents=[common, model], help="files → transcripts"
+        "transcribe", parents=[common, model, expected], help="files → transcripts"
     )
     transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
     transcribe.add_argument(
@@ -151,7 +167,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     evaluate = commands.add_parser(
-        "eval", parents=[common, model], help="how right, how soon, how stable, at what cost"
+        "eval",
+        parents=[common, model, expected],
+        help="how right, how soon, how stable, at what cost",
     )
     evaluate.add_argument(
         "recordings",
@@ -163,7 +181,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--policies",
         type=_names,
         metavar="NAMES",
-        help="which policies to compare, parted by commas (default: all)",
+        help="which policies to compare, parted by commas (default: all on the same weights; "
+        "pocketsphinx, another engine, where it is named)",
     )
     evaluate.add_argument("--limit", type=_positive, metavar="N", help="only the first N")
     evaluate.add_argument(

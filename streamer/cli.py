@@ -447,4 +447,4 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "bench": _bench,
 }
 _TOP_FLAGS = ("-h", "--help", "--version")
-_SETTING_FLAGS = ("model", "device", "accelerator", "threads", "raw")
+_SETTING_FLAGS = ("model", "device", "accelerator", "threads", "raw", "hotwords", "lm")

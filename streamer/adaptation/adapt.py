@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.adaptation.augmentation import FAINT, Augmentation
+from streamer.adaptation.augmentation import Augmentation
 from streamer.adaptation.examples import Example, spell
 from streamer.core.ctc import decode
 from streamer.evaluation.metrics import ErrorRates, error_rates
+from streamer.evaluation.offline import faint_noise
 from streamer.messages import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -142,8 +143,7 @@ def _letters(model: FineTuning, example: Example) -> str:
 def _fitted(samples: Samples, grid: FrameGrid) -> Samples:
     """With faint noise after it, to a length without a partial frame."""
     filling = grid.fit(len(samples)) - len(samples)
-    noise = np.random.default_rng(0).standard_normal(filling, np.float32)
-    return np.concatenate([samples, noise * samples.std() * np.float32(FAINT)])
+    return np.concatenate([samples, faint_noise(samples, filling)])
 
 
 def _batches(examples: Sequence[Example], order: random.Random) -> Iterator[list[Example]]:

@@ -24,9 +24,10 @@ _BEFORE_TORCH = {
     # Threads that spin while they wait made a 4 s window take 0.4 to 2 s instead of 0.16 s on two
     # cores that another program was using too.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # oneDNN keeps kernels and buffers for every window length it has seen: 800 MB after 40
-    # lengths. Making those of the last lengths anew costs 2 % of the time.
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+    # oneDNN makes thirty kernels for every window length. Previews have ten lengths, over and over:
+    # kept, they took 18 % less time than made anew. The bound costs 40 to 170 MB; without one, 80
+    # lengths cost a gigabyte.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "512",
     "LRU_CACHE_CAPACITY": "32",
 }
 """Read once, when torch is loaded."""
@@ -38,14 +39,15 @@ def load_recognizer(
     """Find the model that the settings name, load it and warm it up.
 
     Args:
-        model: a hub name, a folder or `embedded`; or settings, of which `model`, `accelerator`
-            and `threads` are read; the default model when not given.
+        model: a hub name, a folder or `embedded`; or settings, of which `model`, `accelerator`,
+            `threads`, `hotwords` and `lm` are read; the default model when not given.
         checkpoint: what `resolve` gave, where it was called before. Otherwise it is called here,
             and if it had to take another model than the one named, a warning says so.
 
     Raises:
         ModelError: the model is not available, damaged, or of another kind.
-        SettingsError: the accelerator is not there.
+        SettingsError: the accelerator is not there, or the hotwords or the language model are not
+            what they should be.
     """
     settings = Settings(model=model) if isinstance(model, str) else model or Settings()
     if checkpoint is None:
@@ -54,9 +56,12 @@ def load_recognizer(
             warnings.warn(checkpoint.notice, stacklevel=2)
     for variable, value in _BEFORE_TORCH.items():
         os.environ.setdefault(variable, value)
+    from streamer.recognition.biasing import load_reader
     from streamer.recognition.recognizer import Recognizer
 
-    return Recognizer(checkpoint, accelerator=settings.accelerator, threads=settings.threads)
+    recognizer = Recognizer(checkpoint, accelerator=settings.accelerator, threads=settings.threads)
+    recognizer.read = load_reader(settings, recognizer.vocabulary)
+    return recognizer
 
 
 def load_finetuning(

@@ -1,0 +1,137 @@
+"""The files that tell which words to expect: hotwords, one a line, and ARPA language models."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamer.core.beam import BeamReader
+from streamer.core.ctc import Vocabulary, decode
+from streamer.core.hotwords import Hotwords
+from streamer.core.ngram import NGram
+from streamer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from streamer.config import Settings
+    from streamer.core.ctc import Reader
+
+_GRAMS = "-grams:"
+_LN_10 = math.log(10)
+_APOSTROPHES = str.maketrans(dict.fromkeys("‘’ʼ", "'"))
+
+
+def load_reader(settings: Settings, vocabulary: Vocabulary) -> Reader:
+    """What reads final texts: greedily, or with the hotwords and the language model of settings.
+
+    Raises:
+        SettingsError: a file is not there or not what it should be, or the model cannot spell it.
+    """
+    if not settings.hotwords and not settings.lm:
+        return partial(decode, vocabulary=vocabulary)
+    if vocabulary.delimiter is None:
+        raise SettingsError("this model does not part words; hotwords and lm are of no use to it")
+    hotwords = read_hotwords(Path(settings.hotwords), vocabulary) if settings.hotwords else None
+    model = read_arpa(Path(settings.lm), vocabulary) if settings.lm else None
+    return BeamReader(vocabulary, model, hotwords)
+
+
+def read_hotwords(path: Path, vocabulary: Vocabulary) -> Hotwords:
+    """Read words and phrases, one a line, in any case; empty lines and those with `#` do not count.
+
+    Raises:
+        SettingsError: unreadable, without words, or with one that the vocabulary cannot spell.
+    """
+    assert vocabulary.delimiter is not None
+    fold = _folding(vocabulary)
+    hidden = {vocabulary.blank, vocabulary.delimiter, *vocabulary.special}
+    ids = {token: id_ for id_, token in enumerate(vocabulary.tokens) if id_ not in hidden}
+    phrases: list[list[int]] = []
+    for number, line in enumerate(_lines(path, "hotwords"), start=1):
+        words = fold(line.translate(_APOSTROPHES)).split()
+        if not words or words[0].startswith("#"):
+            continue
+        if wrong := [letter for letter in "".join(words) if letter not in ids]:
+            raise SettingsError(
+                f"{path}:{number}: the model has no letter {wrong[0]!r}; "
+                f"write {line.strip()[:40]!r} as it is spoken, in letters that it has"
+            )
+        phrase = [vocabulary.delimiter]
+        for word in words:
+            phrase += [*(ids[letter] for letter in word), vocabulary.delimiter]
+        phrases.append(phrase[1:-1])
+    if not phrases:
+        raise SettingsError(f"{path}: no words in it; write one word or phrase a line")
+    return Hotwords(phrases, vocabulary.delimiter)
+
+
+def read_arpa(path: Path, vocabulary: Vocabulary) -> NGram:
+    """Read a word n-gram model, plain or gzipped, into the case of the vocabulary's letters.
+
+    Raises:
+        SettingsError: unreadable, no ARPA file, cut off, or without words of these letters.
+    """
+    fold = _folding(vocabulary)
+    probabilities: dict[str, float] = {}
+    backoffs: dict[str, float] = {}
+    announced: dict[int, int] = {}
+    found = order = 0
+    section = ""
+    for number, line in enumerate(_lines(path, "lm"), start=1):
+        fields = line.split()
+        if not fields or not (section or line.startswith("\\")):
+            continue  # anything may stand before the first section
+        try:
+            if line.startswith("\\"):
+                section = fields[0]
+                order = int(section[1 : -len(_GRAMS)]) if section.endswith(_GRAMS) else 0
+            elif order:
+                words = [word.lower() if word[0] == "<" else fold(word) for word in fields[1:]]
+                gram = " ".join(words[:order])
+                # Of words that differ in case alone the more probable one stays.
+                known = probabilities.get(gram, -math.inf)
+                probabilities[gram] = max(known, float(fields[0]) * _LN_10)
+                if len(words) == order + 1:
+                    backoffs[gram] = float(words[order]) * _LN_10
+                elif len(words) != order:
+                    raise ValueError(line)
+                found += 1
+            else:
+                size, count = line.removeprefix("ngram ").split("=")
+                announced[int(size)] = int(count)
+        except ValueError as error:
+            raise SettingsError(
+                f"{path}:{number}: no line of an ARPA file: {line.strip()[:40]!r}; check lm"
+            ) from error
+    if not found or found != sum(announced.values()) or section != "\\end\\":
+        raise SettingsError(f"{path}: no complete ARPA file; give a word n-gram model in ARPA form")
+    model = NGram(probabilities, backoffs, max(announced))
+    letters = set("".join(vocabulary.tokens))
+    if not any(letters.issuperset(word) for word in model.words()):
+        raise SettingsError(f"{path}: none of its words is in the letters of the model")
+    return model
+
+
+def _folding(vocabulary: Vocabulary) -> Callable[[str], str]:
+    """What brings a word to the one case that a vocabulary has."""
+    if vocabulary.mixed_case:
+        return str
+    return str.upper if "A" in vocabulary.tokens else str.lower
+
+
+def _lines(path: Path, setting: str) -> Iterator[str]:
+    try:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig") as file:
+            yield from file
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path}: no such file; {setting} must name one") from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{path}: cannot be read ({reason}); check {setting}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: no text in UTF-8; check {setting}") from error

@@ -1,0 +1,96 @@
+"""The tool that makes a language model from text, against what Kneser-Ney asks of one."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from streamer.core.ngram import NGram
+from streamer.recognition.biasing import read_arpa
+from streamer.recognition.letters import SEW_TINY_LETTERS
+from training.ngram import Model, main, sentences
+
+WORDS = ["A", "LAMB", "ATE", "RED", "HAY", "AND", "THE", "OLD", "WOLF", "SAW", "IT"]
+
+
+def text(count: int) -> list[str]:
+    """Sentences in which some words follow others more often than chance has it."""
+    rng = random.Random(1)
+    made = []
+    for _ in range(count):
+        place = rng.randrange(len(WORDS))
+        sentence = []
+        for _ in range(rng.randint(1, 7)):
+            sentence.append(WORDS[place])
+            place = (place + rng.choice((1, 1, 1, 2, 5))) % len(WORDS)
+        made.append(" ".join(sentence))
+    return made
+
+
+@pytest.fixture(scope="module")
+def arpa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ngram")
+    (folder / "text.txt").write_text("\n".join(text(400)).lower())
+    main([str(folder / "text.txt"), "--prune", "0,0,1", "--output", str(folder / "made.arpa")])
+    return folder / "made.arpa"
+
+
+@pytest.fixture(scope="module")
+def model(arpa: Path) -> NGram:
+    return read_arpa(arpa, SEW_TINY_LETTERS)
+
+
+@pytest.mark.parametrize("context", ["", "<s>", "THE", "<s> A", "A LAMB", "WOLF WOLF", "IT ATE"])
+def test_after_every_context_all_probabilities_sum_up_to_one(model, context):
+    everything = [*WORDS, "</s>", "<unk>"]
+    total = sum(math.exp(model.score(context, word)[0]) for word in everything)
+    assert total == pytest.approx(1.0, abs=1e-3)
+
+
+def test_what_was_seen_is_more_probable_and_nothing_is_impossible(model):
+    assert model.score("THE OLD", "WOLF")[0] > model.score("THE OLD", "LAMB")[0]
+    assert math.isfinite(model.score("OLD", "ZEBRA")[0])
+    assert model.score("OLD", "ZEBRA")[0] < model.score("OLD", "LAMB")[0]
+
+
+def test_unseen_text_is_foretold_better_with_more_context():
+    heard, unheard = text(400)[:300], text(400)[300:]
+    bits = []
+    for order in (1, 2):
+        model = Model(heard, order)
+        words = [("<s>", *sentence.split()) for sentence in unheard]
+        bits.append(sum(model.log(s[max(0, i - order + 1) : i + 1])
+                        for s in words for i in range(1, len(s))))  # fmt: skip
+    assert bits[1] > bits[0] + 100
+
+
+def test_a_word_counts_before_how_many_others_it_follows():
+    """FRANCISCO follows one word alone, however often: elsewhere it is improbable."""
+    lines = ["SAN FRANCISCO"] * 9 + ["A DOG", "THE DOG", "OLD DOG", "RED DOG", "A CAT", "RED CAT"]
+    model = Model(lines, 2)
+    assert model.log(("DOG",)) > model.log(("CAT",)) > model.log(("FRANCISCO",))
+    assert model.log(("SAN", "FRANCISCO")) > math.log(0.8)
+
+
+def test_rare_ngrams_are_left_out_and_single_words_are_not():
+    lines = ["A B C", "A B C", "A B D", "E F"]
+    model = Model(lines, 3, (0, 0, 1))
+    assert ("A", "B", "C") in model.logs[2]
+    assert ("A", "B", "D") not in model.logs[2]
+    assert ("E", "F") in model.logs[1]
+    assert {("A",), ("E",)} <= set(model.logs[0])
+
+
+def test_a_table_of_recordings_is_a_text(tmp_path):
+    table = tmp_path / "train.tsv"
+    table.write_text('file\ttranscript\na.wav\tWell, "no".\nb.wav\t42\nc.wav\tIt\'s I\n')
+    assert list(sentences(str(table))) == ["WELL NO", "IT'S I"]
+
+
+def test_no_text_is_told(tmp_path):
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(SystemExit, match="no sentences"):
+        main([str(tmp_path / "empty.txt"), "--output", str(tmp_path / "made.arpa")])

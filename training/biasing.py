@@ -1,0 +1,129 @@
+"""What `--lm` and `--hotwords` gain: ``python -m training.biasing RECORDINGS --lm FILE``.
+
+Every clip is heard offline, once, and read in several ways: greedily; with the language model; with
+a list of hotwords; with both. The list is of the words in the transcripts that the language model
+does not know; a second one, of as many words that it knows and that do not occur, shows the harm.
+`--vary` shows what another constant of `streamer.core.beam` would do: choose them on other
+recordings (`--names`) than those that figures are given of.
+"""
+
+import argparse
+import random
+import re
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz.distance import Levenshtein
+
+from streamer.core.beam import BeamReader
+from streamer.core.ctc import FrameWord
+from streamer.core.hotwords import Hotwords
+from streamer.core.ngram import NGram
+from streamer.core.resample import Resampler
+from streamer.evaluation.metrics import error_rates, scored
+from streamer.evaluation.offline import in_quiet_room
+from streamer.evaluation.recordings import find_recordings
+from streamer.recognition import load_recognizer
+from streamer.recognition.biasing import read_arpa, read_hotwords
+from streamer.sources.files import read_audio
+
+LETTERS = 4
+"""Hotwords have so many at least."""
+
+Read = Callable[[NDArray[np.float32]], list[FrameWord]]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(prog="python -m training.biasing", description=__doc__)
+    add = parser.add_argument
+    add("recordings", type=Path, help="as for `streamer eval`")
+    add("--lm", type=Path, required=True, metavar="FILE")
+    add("--model", default="embedded")
+    add("--names", type=re.compile, default="", help="only clips whose names match this")
+    add("--limit", type=int, help="only so many clips, evenly from all")
+    add("--vary", action="append", default=[], metavar="NAME=N,N", help="as model_weight=0.5,0.8")
+    options = parser.parse_args(argv)
+
+    recognizer = load_recognizer(options.model)
+    clips = [clip for recording in find_recordings(options.recordings) for clip in recording.clips]
+    clips = [clip for clip in clips if re.search(options.names, clip.path.name)]
+    if options.limit:
+        clips = clips[:: max(1, len(clips) // options.limit)][: options.limit]
+    model = read_arpa(options.lm, recognizer.vocabulary)
+    references = [scored(clip.text) for clip in clips]
+    emissions = []
+    for clip in clips:
+        samples, rate = read_audio(clip.path)
+        resampler = Resampler(rate)
+        samples = np.concatenate((resampler.push(samples), resampler.flush()))
+        emissions.append(recognizer.log_probs(in_quiet_room(samples, recognizer.grid)))
+
+    said = {word for reference in references for word in reference.split()}
+    rare = sorted(word for word in said if word not in model and len(word) >= LETTERS)
+    others = [w for w in model.words() if w not in said and len(w) >= LETTERS]
+    random.Random(1).shuffle(others)
+
+    def expected(words: Sequence[str]) -> Hotwords:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write("\n".join(words))
+            file.flush()
+            return read_hotwords(Path(file.name), recognizer.vocabulary)
+
+    right, wrong = expected(rare), expected(others[: len(rare)])
+
+    def show(name: str, read: Read) -> None:
+        began = time.process_time()
+        texts = [" ".join(word.text for word in read(emission)) for emission in emissions]
+        spent = time.process_time() - began
+        heard_s = sum(map(len, emissions)) * recognizer.grid.hop / 16_000
+        rates = error_rates(references, texts)
+        found, all_ = _found(references, texts, set(rare))
+        print(
+            f"| {name} | {rates.wer:.3f} | {rates.cer:.3f} | {found} of {all_} | "
+            f"{spent / heard_s * 10:.3f} |",
+            flush=True,
+        )
+
+    def reader(lm: NGram | None, hotwords: Hotwords | None, **constants: float) -> BeamReader:
+        return BeamReader(recognizer.vocabulary, lm, hotwords, **constants)
+
+    words = sum(len(reference.split()) for reference in references)
+    print(f"{recognizer.name}: {len(clips)} clips, {words} words; {len(rare)} hotwords\n")
+    print("| read | WER | CER | hotwords found | CPU s for 10 s |\n| --- | --- | --- | --- | --- |")
+    show("greedily", recognizer.read)
+    show("hotwords", reader(None, right))
+    show("hotwords that do not occur", reader(None, wrong))
+    show("lm", reader(model, None))
+    show("lm, hotwords", reader(model, right))
+    show("lm, hotwords that do not occur", reader(model, wrong))
+    for choice in options.vary:
+        name, _, values = choice.partition("=")
+        for value in map(float, values.split(",")):
+            show(f"lm, hotwords, {name} {value:g}", reader(model, right, **{name: value}))
+            if name == "hotword_bonus":
+                show(f"hotwords, {name} {value:g}", reader(None, right, **{name: value}))
+                show(f"… that do not occur, {value:g}", reader(None, wrong, **{name: value}))
+                show(f"lm, … that do not occur, {value:g}", reader(model, wrong, **{name: value}))
+
+
+def _found(references: Sequence[str], texts: Sequence[str], names: set[str]) -> tuple[int, int]:
+    """Of the places where one of `names` is said, those at which it is written; and all."""
+    found = said = 0
+    for reference, text in zip(references, texts, strict=True):
+        truth = reference.split()
+        places = {place for place, word in enumerate(truth) if word in names}
+        said += len(places)
+        blocks = Levenshtein.opcodes(truth, text.split())
+        for block in blocks:
+            if block.tag == "equal":
+                found += len(places.intersection(range(block.src_start, block.src_end)))
+    return found, said
+
+
+if __name__ == "__main__":
+    main()
