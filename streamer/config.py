@@ -78,10 +78,14 @@ class Settings:
     """Time between two looks at an utterance that is still being spoken."""
     preview_window_ms: int = 2_600
     """How far back such a look reaches."""
-    right_context_ms: int = 480
+    right_context_ms: int = 320
     """A word this far from the newest audio may become stable."""
     min_certainty: float = 0.25
     """An utterance whose letters the recognizer is less certain of is taken for noise."""
+    hotwords: str = ""
+    """A text file, one word or phrase a line, that final texts are to expect; empty for none."""
+    lm: str = ""
+    """A word n-gram model (ARPA, or gzipped) that final texts are read with; empty for none."""
     raw: bool = False
     """Print the model's own spelling instead of sentence case."""
 

@@ -41,7 +41,7 @@ from streamer.sources.microphone import Microphone
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from streamer.messages import Samples, Window
+    from streamer.messages import LogProbs, Samples, Window
     from streamer.recognition.recognizer import Recognizer
     from streamer.sinks.journal import Journal
     from streamer.sources import Source
@@ -98,6 +98,7 @@ class Transcriber:
         self._wants_previews = wants_previews
         self._position = 0
         self.work = Work()
+        self._foreseen: tuple[tuple[int, int, int], LogProbs] | None = None
         self._session = Session(
             rate,
             settings,
@@ -105,6 +106,8 @@ class Transcriber:
             recognizer.grid,
             VoiceDetector(settings.vad_mode, settings.vad_frame_ms),
             previews=previews,
+            calibration=recognizer.calibration,
+            read=recognizer.read,
         )
 
     @property
@@ -154,9 +157,20 @@ class Transcriber:
                 continue
             else:
                 self.work.previews += 1
-            log_probs = self._recognizer.log_probs(window.samples)
+            log_probs = self._log_probs(window)
             for event in self._session.accept(window, log_probs):
                 yield event if self._now is None else dataclasses.replace(event, at=self._now())
+
+    def _log_probs(self, window: Window) -> LogProbs:
+        """A last window has often been recognized already, while its end was not yet sure."""
+        asked = window.segment, window.start, len(window.samples)
+        foreseen, self._foreseen = self._foreseen, None
+        if foreseen and foreseen[0] == asked:
+            return foreseen[1]
+        log_probs = self._recognizer.log_probs(window.samples)
+        if window.whole and not window.last:
+            self._foreseen = asked, log_probs
+        return log_probs
 
     def _too_late(self, window: Window) -> bool:
         if not self._wants_previews():

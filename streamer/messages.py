@@ -62,8 +62,9 @@ class Window:
     The segment reaches from model sample `onset` to `offset` (as far as it is known). `samples`
     begins at model sample `start`; its first `left` and last `right` emission frames lie outside
     the segment and are context only. A `last` window holds the whole segment and becomes its final
-    text; any other is a preview and may be skipped. `due` is the model sample whose arrival asked
-    for the window, so that lag can be measured.
+    text; any other is a preview and may be skipped. A `whole` one that is not the last will be
+    asked for again as the last, sample for sample, if nothing more is said. `due` is the model
+    sample whose arrival asked for the window, so that lag can be measured.
     """
 
     segment: int
@@ -73,6 +74,7 @@ class Window:
     samples: Samples
     left: int
     right: int
+    whole: bool
     last: bool
     due: int
 

@@ -60,7 +60,15 @@ def test_there_is_a_house_to_check() -> None:
 @pytest.mark.parametrize("name", in_room("core"))
 def test_the_core_is_pure(name: str) -> None:
     allowed_outside = {"numpy", "scipy"}
-    pure_standard = {"__future__", "collections", "dataclasses", "math", "typing"}
+    pure_standard = {
+        "__future__",
+        "collections",
+        "dataclasses",
+        "functools",
+        "itertools",
+        "math",
+        "typing",
+    }
     allowed_inside = ("streamer.core", "streamer.messages", "streamer.errors", "streamer.config")
     for used in imports(MODULES[name], at_run_time=True):
         root = used.split(".")[0]

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 from streamer.config import Settings
 from streamer.core.ctc import FrameGrid
-from streamer.core.segmenter import EDGE_CONTEXT_MS, SPLIT_CONTEXT_MS, Segmenter
+from streamer.core.segmenter import (
+    DETECTOR_LAG_MS,
+    EDGE_CONTEXT_MS,
+    SPLIT_CONTEXT_MS,
+    Segmenter,
+)
 from streamer.messages import SAMPLE_RATE
 
 SEW = FrameGrid(hop=320, receptive=400, stride=640)
@@ -16,7 +21,10 @@ EDGE = SEW.receptive - SEW.hop
 
 
 class ByLevel:
-    """A voice detector that calls everything louder than -40 dB voice and notes what it heard."""
+    """A voice detector that calls everything louder than -40 dB voice and notes what it heard.
+
+    Without webrtcvad's lag: so the silence that ends an utterance is shorter by ``LAG_S``.
+    """
 
     def __init__(self):
         self.heard = []
@@ -31,6 +39,7 @@ def always(frame):
 
 
 QUIET, LOUD = 1e-4, 0.5
+LAG_S = DETECTOR_LAG_MS / 1000
 
 
 def audio(*parts, seed=0):
@@ -106,7 +115,7 @@ def test_an_utterance_begins_before_its_first_voiced_frame_and_ends_after_its_la
     (final,) = finals(windows)
     assert seconds(final.onset) == pytest.approx(2 - 0.4, abs=0.021)
     assert 3.5 + 0.15 < seconds(final.offset) <= 3.5 + 0.45
-    assert seconds(final.due) == pytest.approx(3.5 + 0.6, abs=0.1)
+    assert seconds(final.due) == pytest.approx(3.5 + 0.6 - LAG_S, abs=0.1)
 
 
 def test_speech_that_begins_with_the_stream_is_whole():
@@ -131,7 +140,7 @@ def test_a_pause_shorter_than_the_hangover_ends_nothing():
         parts = (1, QUIET), (1, LOUD), (pause, QUIET), (1, LOUD), (1, QUIET)
         return len(finals(segmented(audio(*parts))))
 
-    assert [heard(0.4), heard(0.7)] == [1, 2]
+    assert [heard(0.4 - LAG_S), heard(0.7 - LAG_S)] == [1, 2]
 
 
 def test_the_longer_an_utterance_the_shorter_the_pause_that_ends_it():
@@ -274,9 +283,33 @@ def test_no_frame_falls_between_two_previews(preview_ms, window_ms):
     holes(windows)
 
 
+@pytest.mark.parametrize("hangover_ms", [200, 500, 2_000])
+def test_the_last_window_is_asked_for_while_the_silence_is_being_judged(hangover_ms):
+    signal = audio((1, QUIET), (3, LOUD), (3, QUIET), (2, LOUD), (3, QUIET))
+    windows = segmented(signal, hangover_ms=hangover_ms)
+    foreseen = [window for window in windows if window.whole and not window.last]
+    assert len(foreseen) == len(finals(windows)) == 2
+    for early, last in zip(foreseen, finals(windows), strict=True):
+        assert early.start == last.start
+        assert np.array_equal(early.samples, last.samples)
+        assert early.due < last.due
+        assert early.due - last.offset < 0.2 * SAMPLE_RATE  # not later than need be
+
+
+def test_a_foreseen_end_at_which_speech_goes_on_ends_nothing():
+    pause = (0.4 - LAG_S, QUIET)
+    signal = audio((1, QUIET), (2, LOUD), pause, (2, LOUD), (2, QUIET))
+    windows = segmented(signal, hangover_ms=500)
+    assert len(finals(windows)) == 1
+    assert [window.segment for window in windows if window.whole] == [0, 0, 0]
+    after = [w.start + len(w.samples) for w in windows if not w.whole]
+    assert max(after) > 4.4 * SAMPLE_RATE  # previews went on
+
+
 def test_previews_come_at_the_cadence_and_reach_back_as_far_as_set():
     signal = audio((1, QUIET), (9, LOUD), (1, QUIET))
-    previews = [w for w in segmented(signal, preview_ms=320, preview_window_ms=5_000) if not w.last]
+    windows = segmented(signal, preview_ms=320, preview_window_ms=5_000)
+    previews = [window for window in windows if not window.whole and not window.last]
     ends = [window.start + len(window.samples) for window in previews]
     assert set(np.diff(ends)) == {5_120}
     assert all(

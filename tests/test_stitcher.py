@@ -13,7 +13,7 @@ VOCABULARY = Vocabulary(TOKENS, blank=0, delimiter=1, special=frozenset())
 RIGHT = 10
 
 
-def emission(path, peak=0.9):
+def emission(path, peak=0.95):
     """Log-probabilities whose most probable path is `path`: letters, `_` for blank."""
     ids = [0 if token == "_" else TOKENS.index(token) for token in path]
     probabilities = np.full((len(ids), len(TOKENS)), (1 - peak) / (len(TOKENS) - 1))
@@ -82,6 +82,27 @@ def test_stable_only_grows_even_if_the_network_contradicts_itself(data, path, se
         stitcher.preview(first, heard)
         assert stitcher.stable[: len(before)] == before
         before = list(stitcher.stable)
+
+
+def test_an_unsure_word_and_those_after_it_stay_tentative_until_it_is_sure():
+    doubtful = np.concatenate((emission("SO_|_"), emission("WE", 0.6), emission("_|_CAN_|_SET_|_")))
+    stitcher = Stitcher(VOCABULARY, right_context=0)
+    for _ in range(3):
+        stitcher.preview(0, doubtful)
+    assert (texts(stitcher.stable), texts(stitcher.tentative)) == (["SO"], ["WE", "CAN", "SET"])
+    stitcher.preview(0, emission("SO_|_WE_|_CAN_|_SET_|_"))
+    assert texts(stitcher.stable) == ["SO", "WE", "CAN", "SET"]
+
+
+def test_a_window_that_reaches_back_corrects_what_is_not_stable():
+    stitcher = Stitcher(VOCABULARY, right_context=0)
+    unsure = np.concatenate((emission("SO_|_"), emission("WE", 0.6), emission("_|_CAN_|_")))
+    stitcher.preview(0, unsure)
+    stitcher.preview(8, unsure[8:])  # has slid past the unsure word
+    assert texts(stitcher.stable) == ["SO"]
+    whole = emission("SO_|_HE_|_CAN_|_")
+    stitcher.preview(0, whole)
+    assert shown(stitcher) == ["SO", "HE", "CAN"]
 
 
 @settings(max_examples=200, deadline=None)

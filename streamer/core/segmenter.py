@@ -5,11 +5,13 @@ frame stands out from the noise floor (the smallest smoothed level of the last s
 detector alone calls steady noise speech. Decisions pass through hysteresis: an utterance opens
 when enough recent frames are voiced, and stays open while a third of that number is. It begins
 `pre_roll` before its first voiced frame and ends when none has been voiced for `hangover`; most
-of that silence is not part of it. In the second half of the maximum length this patience falls
-to a third: a breath is a better end than a split. While an utterance is open, previews are asked
-for at fixed distances from its beginning. One that reaches the maximum length is split at its
-quietest place: the two parts are recognized with overlapping context, and the next segment
-continues where the first was cut.
+of that silence is not part of it. As soon as so much silence has been heard as would be part of
+it, the whole utterance is asked for, as it will be final if nothing more is said: its text is ready
+when the end is sure. In the second half of the maximum length the patience falls to a third: a
+breath is a better end than a split. While an utterance is open and there is something new in it,
+previews are asked for at fixed distances from its beginning. One that reaches the maximum length
+is split at its quietest place: the two parts are recognized with overlapping context, and the next
+segment continues where the first was cut.
 
 Every decision depends on frame positions alone, so the windows are the same however the input
 was split into blocks.
@@ -39,6 +41,9 @@ EDGE_CONTEXT_MS = 800
 """Emissions this close to the left edge of a window that begins inside speech are not used."""
 POST_ROLL_MS = 240
 """Silence after the last voiced frame that still belongs to the utterance."""
+DETECTOR_LAG_MS = 80
+"""How long webrtcvad goes on to say voice after a sharp end: 80 to 120 ms at modes 2 and 3, 100 to
+180 at the others. So much of the hangover has passed when the first frame is not voiced."""
 FLOOR_MEMORY_MS = 8_000
 """How long the noise floor remembers: longer than anybody speaks without a dip."""
 FLOOR_LEARNING_MS = 1_500
@@ -75,14 +80,14 @@ class Segmenter:
         self._recent: deque[bool] = deque(maxlen=onset_frames * 3 // 2)
         self._floor = _NoiseFloor(settings.vad_frame_ms)
         self._pre_roll = _samples(settings.pre_roll_ms)
-        self._hangover = _samples(settings.hangover_ms)
+        lag_ms = min(DETECTOR_LAG_MS, settings.hangover_ms // 2)
+        self._hangover = _samples(settings.hangover_ms - lag_ms)
         self._post_roll = _samples(POST_ROLL_MS)
         self._longest = settings.max_utterance_s * SAMPLE_RATE
         self._context = _on_stride(_samples(SPLIT_CONTEXT_MS), grid)
         self._cadence = _on_stride(_samples(settings.preview_ms), grid)
         self._edge = _on_stride(_samples(EDGE_CONTEXT_MS), grid)
         self._reach = _on_stride(_samples(settings.preview_window_ms), grid)
-        self._worth_looking = _samples(settings.right_context_ms) + self._cadence
 
         self._tape = _Tape()
         self._position = 0  # end of the last judged frame
@@ -91,6 +96,7 @@ class Segmenter:
         self._onset: int | None = None  # None: no utterance is open
         self._continues = False
         self._last_voiced = 0
+        self._likely_end: int | None = None  # of the open utterance, if nothing more is said
         self._next_preview = 0
         self._previewed = 0  # end of the frames that the open utterance's previews have covered
         self._levels: list[float] = []  # power of each frame of the open utterance
@@ -135,14 +141,33 @@ class Segmenter:
             return self._preview()
         self._levels.append(power)
         if voiced >= self._keep_at and self._recent[-1]:
-            self._last_voiced = self._position
-        patience = self._patience()
-        if self._position - self._last_voiced >= patience:
-            room = max(0, patience - self._grid.stride - self._frame)
-            return [self._close(self._last_voiced + min(self._post_roll, room))]
+            self._last_voiced, self._likely_end = self._position, None
+        if self._position - self._last_voiced >= self._patience():
+            return [self._close(self._end())]
         if self._position - self._onset >= self._longest:
-            return [self._split(), *self._preview()]
-        return self._preview()
+            return [self._split(), *self._look()]
+        return self._look()
+
+    def _look(self) -> list[Window]:
+        return self._foresee_end() or self._preview()
+
+    def _end(self) -> int:
+        """Where the open utterance ends, if nothing more is said."""
+        if self._likely_end is not None:
+            return self._likely_end
+        room = max(0, self._patience() - self._grid.stride - self._frame)
+        return self._last_voiced + min(self._post_roll, room)
+
+    def _foresee_end(self) -> list[Window]:
+        """The window that will be the last one, once all of it has been heard."""
+        assert self._onset is not None
+        if self._likely_end is not None or self._last_voiced <= self._onset:
+            return []  # it is known, or nothing has been said since a split
+        end = self._end()
+        if self._position < self._window_start() + self._grid.fit(end - self._window_start()):
+            return []
+        self._likely_end = end
+        return [self._whole(end, last=False)] if self._previews else []
 
     def _patience(self) -> int:
         """Unvoiced samples that end the open utterance: fewer when it has become long."""
@@ -155,7 +180,7 @@ class Segmenter:
         first_voiced = self._position - (len(self._recent) - self._recent.index(True)) * self._frame
         self._onset = max(first_voiced - self._pre_roll, self._released, self._tape.start)
         self._continues = False
-        self._last_voiced = self._position
+        self._last_voiced, self._likely_end = self._position, None
         frames = -(-(self._position - self._onset) // self._frame)
         oldest = self._tape.cut(self._position - frames * self._frame, self._position)
         oldest = np.concatenate((np.zeros(frames * self._frame - len(oldest), np.float32), oldest))
@@ -171,9 +196,9 @@ class Segmenter:
         while self._position >= self._next_preview:
             end = self._next_preview
             self._next_preview += self._cadence
-            if not self._previews or end - self._last_voiced > self._worth_looking:
+            if not self._previews or self._likely_end is not None:
                 continue
-            earliest = self._onset - (self._context if self._continues else 0)
+            earliest = self._window_start()
             covered = end - (self._grid.receptive - self._grid.hop)
             # Further back than the setting says where frames would fall between two previews.
             begin = min(covered - self._reach, self._previewed - self._edge)
@@ -184,18 +209,27 @@ class Segmenter:
             windows.append(self._window(start, end, left=left, offset=end, right=0, last=False))
         return windows
 
-    def _close(self, end: int) -> Window:
+    def _window_start(self) -> int:
+        """Where windows of the whole open utterance begin."""
         assert self._onset is not None
-        start = self._onset - (self._context if self._continues else 0)
-        end = max(end, self._onset)
-        window = self._window(
+        return self._onset - (self._context if self._continues else 0)
+
+    def _whole(self, end: int, *, last: bool) -> Window:
+        assert self._onset is not None
+        start = self._window_start()
+        stop = start + self._grid.fit(max(end, self._onset) - start)
+        return self._window(
             start,
-            start + self._grid.fit(end - start),
+            stop,
             left=self._onset - start,
-            offset=min(start + self._grid.fit(end - start), self._tape.end),
+            offset=min(stop, self._tape.end),
             right=0,
-            last=True,
+            whole=True,
+            last=last,
         )
+
+    def _close(self, end: int) -> Window:
+        window = self._whole(end, last=True)
         self._released = window.offset
         self._onset = None
         self._next_segment += 1
@@ -207,7 +241,7 @@ class Segmenter:
     def _split(self) -> Window:
         assert self._onset is not None
         cut = self._quietest_place()
-        start = self._onset - (self._context if self._continues else 0)
+        start = self._window_start()
         edge = self._grid.receptive - self._grid.hop
         right = (self._position - cut - edge) // self._grid.stride * self._grid.stride
         right = min(self._context, right)
@@ -221,7 +255,7 @@ class Segmenter:
         )
         # Counted from the end, where levels and position agree: a cut may lie inside a frame.
         self._levels = self._levels[(cut - self._position) // self._frame :]
-        self._onset = cut
+        self._onset, self._likely_end = cut, None
         self._released = cut
         self._continues = True
         self._next_segment += 1
@@ -240,7 +274,15 @@ class Segmenter:
         return self._onset + _on_stride(middle - self._onset, self._grid)
 
     def _window(
-        self, start: int, end: int, *, left: int, offset: int, right: int, last: bool
+        self,
+        start: int,
+        end: int,
+        *,
+        left: int,
+        offset: int,
+        right: int,
+        whole: bool = False,
+        last: bool,
     ) -> Window:
         assert self._onset is not None
         samples = self._tape.cut(start, min(end, self._tape.end))
@@ -256,6 +298,7 @@ class Segmenter:
             samples=samples,
             left=left // self._grid.hop,
             right=right // self._grid.hop,
+            whole=whole,
             last=last,
             due=self._position,
         )

@@ -12,6 +12,8 @@ order in which they were given; previews (not `last`) may be left out.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,10 +36,15 @@ from streamer.messages import (
 
 if TYPE_CHECKING:
     from streamer.config import Settings
-    from streamer.core.ctc import FrameGrid, FrameWord, Vocabulary
+    from streamer.core.ctc import Calibration, FrameGrid, FrameWord, Reader, Vocabulary
     from streamer.core.segmenter import Detector
     from streamer.messages import LogProbs
 
+SHOWN_AFTER_MS, SHOWN_CONFIDENCE = 160, 0.8
+UNSURE_SHOWN_AFTER_MS = 640
+"""A word that may still change is shown when so much has been heard after it: soon if the
+recognizer is so sure of it, later if not. Measured, see docs/quality.md: a fifth of the changes
+that showing all at once makes, for a tenth of a second more."""
 SHORT_TEXT_LETTERS = 8
 SHORT_TEXT_FACTOR = 4 / 3
 """So few letters must be so much more certain: a word or two is what noise most often spells. Of
@@ -62,6 +69,9 @@ class Session:
         vocabulary, grid: the recognizer's.
         detector: a voice detector of this session's own.
         previews: whether partial transcripts are wanted.
+        calibration: the recognizer's; without one, a word's confidence is the geometric mean of
+            its letters' probabilities.
+        read: what reads final texts; greedy where not given.
 
     Event times are seconds on the stream's clock; `at` is the stream time of the sample that made
     the event possible, which a driver with a real clock replaces by the time it is shown.
@@ -76,8 +86,11 @@ class Session:
         detector: Detector,
         *,
         previews: bool = True,
+        calibration: Calibration | None = None,
+        read: Reader | None = None,
     ) -> None:
         self._rate = source_rate
+        self._calibration, self._read = calibration, read
         self._settings = settings
         self._vocabulary = vocabulary
         self._raw = settings.raw or vocabulary.mixed_case
@@ -156,6 +169,7 @@ class Session:
         if self._is_noise([*stable, *tentative], emission):
             tentative = []
             stable = stable[: len(self._stable)]
+        tentative = list(takewhile(partial(self._worth_showing, len(emission)), tentative))
         spelled = self._spell([*stable, *tentative])
         self._stable = stable
         shown = (" ".join(spelled[: len(stable)]), " ".join(spelled[len(stable) :]))
@@ -173,11 +187,21 @@ class Session:
             )
         ]
 
+    def _worth_showing(self, frames: int, word: FrameWord) -> bool:
+        """Whether a word that may change is likely to stay, `frames` of its emission being known.
+
+        The word at the edge of what was heard is most often cut, and an unsure one misheard:
+        what is shown and changed a moment later is harder to read than what comes later.
+        """
+        sure = word.confidence >= SHOWN_CONFIDENCE
+        wait_ms = SHOWN_AFTER_MS if sure else UNSURE_SHOWN_AFTER_MS
+        return (frames - word.end) * self._grid.hop >= wait_ms * SAMPLE_RATE // 1000
+
     def _finalize(self, window: Window, log_probs: LogProbs) -> list[Partial | Final]:
         inside = log_probs[window.left : len(log_probs) - window.right]
         split = window.right > 0
         stitcher = self._stitcher
-        words, self._stitcher = stitcher.finish(inside, split=split)
+        words, self._stitcher = stitcher.finish(inside, split=split, read=self._read)
         if self._is_noise(words, stitcher.emission):
             words = []
         raw = [word.text for word in words]
@@ -200,7 +224,7 @@ class Session:
                 text,
                 _seconds(first + word.start * self._grid.hop),
                 _seconds(first + word.end * self._grid.hop),
-                round(word.confidence, 4),
+                round(self._calibration(word) if self._calibration else word.confidence, 4),
             )
             for text, word in zip(spelled, words, strict=True)
         )
