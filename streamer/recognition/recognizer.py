@@ -6,17 +6,21 @@ import contextlib
 import ctypes
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from streamer.core.ctc import decode
 from streamer.messages import SAMPLE_RATE
-from streamer.recognition.letters import read_normalization, read_vocabulary
+from streamer.recognition.letters import read_calibration, read_normalization, read_vocabulary
 from streamer.recognition.models import choose_device, frame_grid, freeze, load_model
+from streamer.recognition.packed import PackedSew, packable
 
 if TYPE_CHECKING:
+    from streamer.core.ctc import Reader
     from streamer.messages import LogProbs, Samples
     from streamer.recognition.checkpoints import Checkpoint
 
@@ -39,6 +43,8 @@ class Recognizer:
         device: `cpu`, `cuda` or `mps`.
         vocabulary: the meaning of the output's columns.
         grid: how samples become frames.
+        calibration: what the model's confidence in a word is worth, where that is known.
+        read: what reads final texts; greedy, where `load_recognizer` was told nothing else.
     """
 
     def __init__(
@@ -64,15 +70,19 @@ class Recognizer:
         freeze(model)
         self.grid = frame_grid(model.config)
         self.vocabulary = read_vocabulary(checkpoint.folder, model.lm_head.out_features)
+        self.calibration = read_calibration(checkpoint.folder)
+        self.read: Reader = partial(decode, vocabulary=self.vocabulary)
         weights = sum(parameter.numel() for parameter in model.parameters())
         self._dtype = torch.float32 if self.device == "cpu" else torch.float16
         if self.device == "cpu":
             torch.set_num_threads(
                 threads or min(torch.get_num_threads(), math.ceil(weights / _WEIGHTS_A_THREAD))
             )
-            if model.config.model_type == "sew" and _packing_available():
-                _pack_linears(model)
-        self._model = model.to(self.device, self._dtype)
+        if self.device == "cpu" and packable(model):
+            self._logits: Callable[[torch.Tensor], torch.Tensor] = PackedSew(model)
+        else:
+            model.to(self.device, self._dtype)
+            self._logits = lambda values: model(values).logits
         self.log_probs(np.zeros(self.grid.fit(SAMPLE_RATE), np.float32))
 
     def log_probs(self, samples: Samples) -> LogProbs:
@@ -120,7 +130,7 @@ class Recognizer:
         with torch.inference_mode():
             values = torch.from_numpy(batch).to(self.device, self._dtype)
             # A squeezed model fills an odd number of frames up with a frame of zeros: drop it.
-            logits = self._model(values).logits[:, :frames]
+            logits = self._logits(values)[:, :frames]
             result: LogProbs = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
         if length > _LONG_WINDOW:
             _give_memory_back()
@@ -131,38 +141,3 @@ def _give_memory_back() -> None:
     """Where the C library is glibc: it keeps freed memory in pieces that no other length fits."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-class _PackedLinear(torch.nn.Module):
-    """A linear layer whose weights lie as oneDNN's kernels want them.
-
-    Exact to 1e-6. On windows of 1 to 5 s a SEW-tiny took 20 % less time than with plain layers.
-    """
-
-    def __init__(self, linear: torch.nn.Linear) -> None:
-        super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 100)
-        self.bias = linear.bias.detach()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        packed: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            x, self.weight, self.bias, "none", [], ""
-        )
-        return packed
-
-
-def _packing_available() -> bool:
-    return (
-        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and torch.backends.cpu.get_cpu_capability().startswith("AVX")
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
-
-
-def _pack_linears(module: torch.nn.Module) -> None:
-    for name, child in list(module.named_children()):
-        if isinstance(child, torch.nn.Linear):
-            setattr(module, name, _PackedLinear(child))
-        else:
-            _pack_linears(child)
