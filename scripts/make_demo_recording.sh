@@ -11,8 +11,8 @@ trap 'rm -rf "$work"' EXIT
 # A voice for each line, and seconds after it. The voice's own silence adds about 0.4 s: pauses are
 # longer than the 0.6 s that end an utterance. Lines, voices and pauses were searched for so that
 # the embedded model hears all words: others cost it a letter here and there.
-voices="slt rms rms awb slt rms awb slt awb"
-pauses="0.61 0.70 0.84 0.52 0.78 0.79 0.81 0.76"
+voices="slt slt rms rms awb slt slt rms rms"
+pauses="0.73 0.76 0.78 0.83 0.76 0.82 0.53 0.67"
 parts=
 count=0
 while IFS= read -r line; do

@@ -31,7 +31,8 @@ class Remembering:
 
     def __init__(self, recognizer):
         self.vocabulary, self.grid = recognizer.vocabulary, recognizer.grid
-        self.name = recognizer.name
+        self.name, self.calibration = recognizer.name, recognizer.calibration
+        self.read = recognizer.read
         self._recognizer = recognizer
         self._known = {}
 
@@ -114,6 +115,26 @@ def test_previews_change_no_final(remembering, recording):
     assert not any(isinstance(event, Partial) for event in without)
 
 
+def test_a_final_text_is_ready_when_the_end_is_sure(recognizer, recording):
+    """Nothing is left to be recognized then: it was, while the silence was being judged."""
+    asked = []
+
+    class Counting(Remembering):
+        def log_probs(self, samples):
+            asked.append(len(samples))
+            return super().log_probs(samples)
+
+    transcriber = Transcriber(Counting(recognizer), SAMPLE_RATE)
+    waited_for = []
+    for start in range(0, len(recording), 800):
+        before = len(asked)
+        events = transcriber.feed(Block(start, recording[start : start + 800]))
+        if finals(events):
+            waited_for.append(len(asked) - before)
+    assert len(waited_for) > 3
+    assert set(waited_for) == {0}
+
+
 def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
     found = finals(transcribed(remembering, [recording], previews=False))
     assert len(found) == len(RECORDING.with_suffix(".txt").read_text().splitlines())
@@ -126,7 +147,22 @@ def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
         for word, timed in zip(words, final.words, strict=True):
             assert timed.start == pytest.approx(final.start + word.start * 0.02)
             assert timed.end == pytest.approx(final.start + word.end * 0.02)
-            assert 0 <= timed.confidence <= 1
+            assert timed.confidence == pytest.approx(remembering.calibration(word), abs=1e-4)
+
+
+def test_without_a_calibration_confidence_is_the_letters_own(remembering, recording):
+    plain = Remembering(remembering)
+    plain.calibration = None
+    calibrated, raw = (
+        finals(transcribed(recognizer, [recording], previews=False))
+        for recognizer in (remembering, plain)
+    )
+    assert [final.text for final in raw] == [final.text for final in calibrated]
+    for final in raw:
+        start, end = (round(time * SAMPLE_RATE) for time in (final.start, final.end))
+        words = decode(remembering.log_probs(recording[start:end]), remembering.vocabulary)
+        shown = [word.confidence for word in final.words]
+        assert shown == pytest.approx([word.confidence for word in words], abs=1e-4)
 
 
 def test_stable_text_only_grows_and_events_are_in_order(remembering, recording):
@@ -252,6 +288,24 @@ def driven(items, rate, detector, accepted_late=False, **options):
     for window in windows + session.finish():
         events += session.accept(window, letters(window))
     return events, session.ended()
+
+
+@pytest.mark.parametrize(("probability", "wait_s"), [(0.99, 0.16), (0.6, 0.64)])
+def test_a_word_is_shown_when_enough_was_heard_after_it_and_later_if_unsure(probability, wait_s):
+    signal = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000).astype(np.float32)
+    signal[np.arange(len(signal)) % 4_000 > 2_400] *= 0.1  # syllables
+    session = Session(16_000, Settings(preview_ms=80), VOCABULARY, GRID, lambda frame: True)
+    shown = 0
+    for window in session.feed(Block(0, signal)):
+        emission = letters(window)
+        best = emission.argmax(axis=1)
+        emission[np.arange(len(best)), best] = np.where(best > 1, np.log(probability), 0)
+        for event in session.accept(window, emission):
+            shown = len(f"{event.stable} {event.tentative}".split())
+        words = decode(emission, VOCABULARY)
+        known = len(emission) * GRID.hop / SAMPLE_RATE
+        assert shown == sum(known - word.end * 0.02 >= wait_s - 1e-9 for word in words)
+    assert shown > 5
 
 
 @settings(max_examples=60, deadline=None)
@@ -428,7 +482,7 @@ def last_partials(events):
 
 
 def test_after_a_split_the_screen_still_shows_what_was_said_behind_the_cut(remembering, breathless):
-    events = transcribed(remembering, [breathless], max_utterance_s=7, preview_window_ms=2_000)
+    events = transcribed(remembering, [breathless], max_utterance_s=5, preview_window_ms=2_000)
     opening = {final.segment: final.text.split()[0] for final in finals(events)}
     behind = [
         after

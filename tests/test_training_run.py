@@ -51,7 +51,7 @@ def test_preparing_again_makes_nothing_anew(small_corpus):
 
 def test_two_minutes_from_nothing(small_corpus, tmp_path):
     run = tmp_path / "run"
-    options = ["--corpus", small_corpus, "--hours", "1.8", "--mel-hours", "0.4"]
+    options = ["--corpus", small_corpus, "--layers", "3", "--hours", "1.8", "--mel-hours", "0.4"]
     often = ["--evaluate-every", "15", "--evaluate-clips", "4"]
     first = train("--run", run, *options, *often)
     # Stopped in the middle, as the user of a laptop does, and gone on with.
@@ -93,7 +93,7 @@ def test_two_minutes_from_nothing(small_corpus, tmp_path):
 
 def test_a_killed_run_goes_on_from_its_last_save(small_corpus, tmp_path):
     run = tmp_path / "run"
-    options = ["--corpus", small_corpus, "--hours", "9", "--mel-hours", "0"]
+    options = ["--corpus", small_corpus, "--layers", "3", "--hours", "9", "--mel-hours", "0"]
     first = train("--run", run, *options, "--evaluate-every", "4", "--evaluate-clips", "1")
     while not (run / "state.pt").is_file():
         assert first.poll() is None, first.stdout.read()
