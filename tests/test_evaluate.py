@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import between_lines
 
 import streamer
 from streamer.config import Settings
@@ -16,8 +17,8 @@ from streamer.sources.files import read_audio
 
 RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
 SETTINGS = Settings(model="embedded")
-CUTS_S = (0.0, 2.25, 5.15)
-"""Between lines of the recording."""
+CUTS_S = (0.0, *(cut / SAMPLE_RATE for cut in between_lines(read_audio(RECORDING)[0])[:2]))
+"""Before its first line, and after its first and second."""
 
 
 @pytest.fixture(scope="module")

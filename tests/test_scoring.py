@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from training import corpus, scoring, synthesis
+from training import corpus, ngram, scoring, synthesis
 
 SENTENCES = ["The dog ran home.", "She will call you in the morning.", "What do you want?"]
 
@@ -31,9 +31,21 @@ def test_sentences_of_a_file_are_said_by_flite(sentences):
 
 def test_they_are_a_row_of_the_table(sentences, tmp_path, capsys):
     heading, _, row = table(capsys, "--corpus", tmp_path, "--text", sentences)
-    assert heading == ["set", "clips", "WER", "CER"]
+    assert heading == ["set", "clips", "WER, CER"]
     assert row[:2] == ["flite, mine.txt", "3"]
-    assert 0 <= float(row[3]) < float(row[2]) + 0.5 < 1.6
+    wer, cer = map(float, row[2].split(","))
+    assert 0 <= cer < wer + 0.5 < 1.6
+
+
+def test_a_language_model_that_knows_the_sentences_stands_beside(sentences, tmp_path, capsys):
+    model = tmp_path / "words.arpa"
+    ngram.main([str(sentences), "--output", str(model)])
+    capsys.readouterr()
+    options = ("--corpus", tmp_path, "--text", sentences, "--lm", model)
+    heading, _, row = table(capsys, *options)
+    assert heading[-1] == "with the language model"
+    plain, with_model = (float(rates.split(",")[0]) for rates in row[-2:])
+    assert with_model < plain
 
 
 def test_pocketsphinx_stands_beside_on_recorded_speech(sentences, tmp_path, capsys):
@@ -43,7 +55,7 @@ def test_pocketsphinx_stands_beside_on_recorded_speech(sentences, tmp_path, caps
     corpus.write_shard(tmp_path, "heldout-test-other-000", [clip])
     options = ("--corpus", tmp_path, "--text", sentences, "--pocketsphinx")
     heading, _, recorded, synthesized = table(capsys, *options)
-    assert heading[-1] == "WER, CER of pocketsphinx"
+    assert heading[-1] == "pocketsphinx"
     assert recorded[0] == scoring.HELD_OUT["test-other"]
     wer, cer = map(float, recorded[-1].split(","))
     assert cer >= 0

@@ -1,18 +1,19 @@
 """Word and letter error rates on the held-out sets: ``python -m training.scoring CHECKPOINT``.
 
-Greedy, no language model, each clip whole with 0.2 s of faint noise before and after it;
-pocketsphinx hears it without the noise, which would cost it words.
+Greedy and, where one is given, with a language model; each clip whole with 0.2 s of faint noise
+before and after it. pocketsphinx hears it without the noise, which would cost it words.
 """
 
 import argparse
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.ctc import FrameGrid
+from streamer.core.ctc import FrameGrid, FrameWord
 from streamer.evaluation.metrics import ErrorRates, error_rates, scored
 from streamer.evaluation.offline import in_quiet_room
 from training.corpus import Clip, read_shard
@@ -33,6 +34,8 @@ _GRID = FrameGrid(HOP, RECEPTIVE, SQUEEZE * HOP)
 
 Transcribe = Callable[[NDArray[np.float32]], str]
 """Samples at 16 kHz → text in the letters of the vocabulary."""
+Read = Callable[[NDArray[np.float32]], list[FrameWord]]
+"""Log-probabilities, shape (frames, vocabulary) → words."""
 
 
 def held_out_sets(corpus: Path, limit: int | None = None) -> dict[str, list[Clip]]:
@@ -75,36 +78,46 @@ def main(argv: list[str] | None = None) -> None:
     add("checkpoint", help="folder, or a name that `streamer --model` takes")
     add("--corpus", type=Path, default=Path("training/data/corpus"))
     add("--text", type=Path, action="append", default=[], help="sentences, held out by you")
+    add("--lm", type=Path, metavar="FILE", help="read with this word n-gram model as well")
     add("--pocketsphinx", action="store_true", help="beside, on the sets of recorded speech")
     options = parser.parse_args(argv)
 
+    from streamer.config import Settings
     from streamer.core.ctc import decode
     from streamer.recognition import load_recognizer
 
-    recognizer = load_recognizer(options.checkpoint)
+    lm = str(options.lm or "")
+    recognizer = load_recognizer(Settings(model=options.checkpoint, lm=lm))
+    greedy = partial(decode, vocabulary=recognizer.vocabulary)
 
-    def transcribe(samples: NDArray[np.float32]) -> str:
-        words = decode(recognizer.log_probs(samples), recognizer.vocabulary)
-        return " ".join(word.text for word in words)
+    def transcribe_by(read: Read) -> Transcribe:
+        return lambda samples: " ".join(word.text for word in read(recognizer.log_probs(samples)))
 
     names, sets = dict(HELD_OUT), held_out_sets(options.corpus)
     for path in options.text:
         names[path.name], sets[path.name] = f"flite, {path.name}", spoken(path)
-    other = None
-    heading = ["set", "clips", "WER", "CER"]
-    if options.pocketsphinx:
-        other = _pocketsphinx()
-        heading += ["WER, CER of pocketsphinx"]
+    heading = ["set", "clips", "WER, CER"]
+    if lm:
+        heading += ["with the language model"]
+    other = _pocketsphinx() if options.pocketsphinx else None
+    if other:
+        heading += ["pocketsphinx"]
     print(f"| {' | '.join(heading)} |\n|{' --- |' * len(heading)}")
     for name, clips in sets.items():
-        for rates in score(transcribe, {name: clips}).values():
-            row = [names[name], str(len(clips)), f"{rates.wer:.3f}", f"{rates.cer:.3f}"]
-            if other and name in RECORDED:
-                beside = error_rates([clip.text for clip in clips], list(map(other, clips)))
-                row += [f"{beside.wer:.3f}, {beside.cer:.3f}"]
-            elif other:
-                row += ["–"]
-            print(f"| {' | '.join(row)} |", flush=True)
+        row = [names[name], str(len(clips)), _score(transcribe_by(greedy), clips)]
+        if lm:
+            row += [_score(transcribe_by(recognizer.read), clips)]
+        if other and name in RECORDED:
+            beside = error_rates([clip.text for clip in clips], list(map(other, clips)))
+            row += [f"{beside.wer:.3f}, {beside.cer:.3f}"]
+        elif other:
+            row += ["–"]
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+def _score(transcribe: Transcribe, clips: Sequence[Clip]) -> str:
+    (rates,) = score(transcribe, {"": clips}).values()
+    return f"{rates.wer:.3f}, {rates.cer:.3f}"
 
 
 def _pocketsphinx() -> Callable[[Clip], str]:

@@ -21,7 +21,7 @@ import numpy as np
 from streamer.core.ctc import certainty, sentence_case
 from streamer.core.resample import Resampler
 from streamer.core.segmenter import Segmenter
-from streamer.core.stitcher import Stitcher, contradicted
+from streamer.core.stitcher import Stitcher, chance_to_stay, contradicted
 from streamer.errors import InputError
 from streamer.messages import (
     SAMPLE_RATE,
@@ -40,11 +40,9 @@ if TYPE_CHECKING:
     from streamer.core.segmenter import Detector
     from streamer.messages import LogProbs
 
-SHOWN_AFTER_MS, SHOWN_CONFIDENCE = 160, 0.8
-UNSURE_SHOWN_AFTER_MS = 640
-"""A word that may still change is shown when so much has been heard after it: soon if the
-recognizer is so sure of it, later if not. Measured, see docs/quality.md: a fifth of the changes
-that showing all at once makes, for a tenth of a second more."""
+SHOWN_CHANCE = 0.5
+"""A word that may still change is shown when it is more likely to stay than not. Measured, see
+docs/quality.md."""
 SHORT_TEXT_LETTERS = 8
 SHORT_TEXT_FACTOR = 4 / 3
 """So few letters must be so much more certain: a word or two is what noise most often spells. Of
@@ -190,12 +188,10 @@ class Session:
     def _worth_showing(self, frames: int, word: FrameWord) -> bool:
         """Whether a word that may change is likely to stay, `frames` of its emission being known.
 
-        The word at the edge of what was heard is most often cut, and an unsure one misheard:
-        what is shown and changed a moment later is harder to read than what comes later.
+        What is shown and changed a moment later is harder to read than what comes later.
         """
-        sure = word.confidence >= SHOWN_CONFIDENCE
-        wait_ms = SHOWN_AFTER_MS if sure else UNSURE_SHOWN_AFTER_MS
-        return (frames - word.end) * self._grid.hop >= wait_ms * SAMPLE_RATE // 1000
+        heard_s = (frames - word.end) * self._grid.hop / SAMPLE_RATE
+        return chance_to_stay(word, heard_s) >= SHOWN_CHANCE
 
     def _finalize(self, window: Window, log_probs: LogProbs) -> list[Partial | Final]:
         inside = log_probs[window.left : len(log_probs) - window.right]

@@ -1,0 +1,62 @@
+"""What is foretold of previewed words."""
+
+import random
+
+import numpy as np
+import pytest
+
+from training import corpus, staying, synthesis
+
+SENTENCES = ["IT WAS A LONG DAY", "WHAT DO YOU WANT", "SHE WENT HOME", "THE DOG RAN"]
+
+
+def foretold(constants, count=4_000, seed=0):
+    """Examples that stay as often as the constants say."""
+    chance = np.random.default_rng(seed)
+    known = np.column_stack([chance.uniform(0, 2, count), chance.uniform(0, 2, count)] * 2)[:, :3]
+    stay = 1 / (1 + np.exp(-staying.logits(known, constants)))
+    known[:, 2] = chance.random(count) < stay
+    return known
+
+
+def test_the_fit_finds_the_constants_that_made_the_examples():
+    constants = (0.5, 2.0, 1.5)
+    many, few = foretold(constants, 20_000), foretold(constants, 2_000, seed=1)
+    np.testing.assert_allclose(staying.fit([many, few]), constants, atol=0.3)
+
+
+def test_each_set_counts_the_same_however_large():
+    often, seldom = foretold((2.0, 0.0, 0.0), 20_000), foretold((-2.0, 0.0, 0.0), 500)
+    bias, *_ = staying.fit([often, seldom])
+    assert abs(bias) < 0.5
+
+
+def test_a_word_that_the_final_text_has_elsewhere_did_not_stay():
+    assert staying._in_place(["A", "B", "C"], ["A", "X", "C", "B"]) == {0, 2}
+
+
+def test_previews_of_a_clip_are_examples(recognizer):
+    said = synthesis.flite(SENTENCES[0], random.Random(0))
+    known = staying.examples(recognizer, [corpus.Clip(said.samples, SENTENCES[0], said.voice)])
+    assert len(known) >= 3
+    heard_s, doubt, stayed = known.T
+    assert (heard_s >= 0).all()
+    assert (heard_s < 3).all()
+    assert (doubt >= 0).all()
+    assert set(stayed) <= {0.0, 1.0}
+
+
+def test_the_table_has_a_row_for_each_set(tmp_path, capsys):
+    for name in ("flite", "espeak"):
+        clips = [synthesis.flite(text, random.Random(1)) for text in SENTENCES]
+        clips = [corpus.Clip(c.samples, t, c.voice) for c, t in zip(clips, SENTENCES, strict=True)]
+        corpus.write_shard(tmp_path, f"heldout-{name}-000", clips)
+    staying.main(["embedded", "--corpus", str(tmp_path), "--limit", "2"])
+    constants, _, _, _, *rows = capsys.readouterr().out.splitlines()
+    assert constants.startswith("bias ")
+    assert len(rows) == 2
+
+
+def test_without_held_out_speech_it_says_so(tmp_path):
+    with pytest.raises(SystemExit, match="no held-out sets"):
+        staying.main(["embedded", "--corpus", str(tmp_path)])

@@ -1,0 +1,128 @@
+"""Fit which words of a preview stay: ``python -m training.staying CHECKPOINT``.
+
+Every second clip of each held-out set is played through voice detection and previews; each
+tentative word of each preview is one example, right if the final text has it at its place. Prints
+the constants of `streamer.core.stitcher.chance_to_stay`, and what they foretell of the other clips.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz.distance import Levenshtein
+from scipy.optimize import minimize
+
+from streamer.config import Settings
+from streamer.core.ctc import FrameWord, doubt
+from streamer.core.segmenter import Segmenter
+from streamer.core.stitcher import LONG_HEARD_S, Stitcher
+from streamer.evaluation.offline import faint_noise
+from streamer.messages import SAMPLE_RATE
+from streamer.recognition import load_recognizer
+from streamer.recognition.recognizer import Recognizer
+from streamer.recognition.vad import VoiceDetector
+from training.corpus import Clip
+from training.scoring import HELD_OUT, held_out_sets
+
+Examples = NDArray[np.float64]
+"""Shape (words, 3): seconds heard after the word; root of its doubt; 1 if it stayed, else 0."""
+
+
+def examples(recognizer: Recognizer, clips: Sequence[Clip]) -> Examples:
+    """The tentative words of all previews of the clips."""
+    rows = [row for clip in clips for row in _of_one(recognizer, clip)]
+    return np.array(rows, np.float64).reshape(-1, 3)
+
+
+def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[float, float, bool]]:
+    settings, grid = Settings(), recognizer.grid
+    samples = np.asarray(clip.samples, np.float32) / np.float32(32768)
+    pause = faint_noise(samples, SAMPLE_RATE)
+    detector = VoiceDetector(settings.vad_mode, settings.vad_frame_ms)
+    segmenter = Segmenter(settings, grid, detector)
+    right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
+    stitcher = Stitcher(recognizer.vocabulary, right_context)
+    looks: list[tuple[list[FrameWord], int, int]] = []  # words, how many are stable, frames
+    for window in segmenter.push(np.concatenate((pause, samples, pause))) + segmenter.flush():
+        log_probs = recognizer.log_probs(window.samples)
+        if not window.last:
+            first = (window.start - window.onset) // grid.hop + window.left
+            frames = len(stitcher.preview(first, log_probs[window.left :]))
+            words = [*stitcher.stable, *stitcher.tentative]
+            looks.append((words, len(stitcher.stable), frames))
+            continue
+        inside = log_probs[window.left : len(log_probs) - window.right]
+        final, stitcher = stitcher.finish(inside, split=window.right > 0)
+        for words, stable, frames in looks:
+            stay = _in_place([word.text for word in words], [word.text for word in final])
+            for place, word in enumerate(words[stable:], stable):
+                heard_s = (frames - word.end) * grid.hop / SAMPLE_RATE
+                yield heard_s, doubt(word) ** 0.5, place in stay
+        looks = []
+
+
+def _in_place(shown: Sequence[str], final: Sequence[str]) -> set[int]:
+    """Which of the words shown the final text has at their place, by number."""
+    blocks = Levenshtein.opcodes(shown, final)
+    return {
+        place
+        for block in blocks
+        if block.tag == "equal"
+        for place in range(block.src_start, block.src_end)
+    }
+
+
+def fit(sets: Sequence[Examples]) -> tuple[float, float, float]:
+    """Bias, gain by second, loss by root of doubt, under which what happened is most probable.
+
+    Each set counts the same, however long its clips are.
+    """
+
+    def surprise(constants: tuple[float, float, float]) -> float:
+        means = [
+            np.logaddexp(0, np.where(known[:, 2] > 0, -1, 1) * logits(known, constants)).mean()
+            for known in sets
+        ]
+        return float(np.mean(means))
+
+    bias, by_second, by_doubt = minimize(surprise, (0.0, 1.0, 1.0)).x
+    return float(bias), float(by_second), float(by_doubt)
+
+
+def logits(known: Examples, constants: tuple[float, float, float]) -> NDArray[np.float64]:
+    """What `chance_to_stay` computes, before the logistic function."""
+    bias, by_second, by_doubt = constants
+    result: NDArray[np.float64] = (
+        bias + by_second * np.minimum(known[:, 0], LONG_HEARD_S) - by_doubt * known[:, 1]
+    )
+    return result
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the constants and a table."""
+    parser = argparse.ArgumentParser(prog="python -m training.staying", description=__doc__)
+    add = parser.add_argument
+    add("checkpoint", help="folder, or a name that `streamer --model` takes")
+    add("--corpus", type=Path, default=Path("training/data/corpus"))
+    add("--limit", type=int, help="only so many clips of each set")
+    options = parser.parse_args(argv)
+    sets = held_out_sets(options.corpus, options.limit)
+    if not sets:
+        raise SystemExit(f"training: no held-out sets in {options.corpus}")
+    recognizer = load_recognizer(options.checkpoint)
+    constants = fit([examples(recognizer, clips[::2]) for clips in sets.values()])
+    print("bias {:.2f}, by second {:.2f}, by doubt {:.2f}\n".format(*constants))
+    print("| set, other half | words | stay | of those likely to | of the others |")
+    print("|" + " --- |" * 5)
+    for name, clips in sets.items():
+        known = examples(recognizer, clips[1::2])
+        likely = logits(known, constants) >= 0
+        parts = (known, known[likely], known[~likely])
+        shares = [f"{part[:, 2].mean():.3f}" if len(part) else "–" for part in parts]
+        print(f"| {HELD_OUT[name]} | {len(known)} | {' | '.join(shares)} |")
+
+
+if __name__ == "__main__":
+    main()
