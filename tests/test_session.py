@@ -15,6 +15,7 @@ from streamer import live
 from streamer.config import Settings
 from streamer.core.ctc import FrameGrid, Vocabulary, decode, sentence_case
 from streamer.core.session import Session
+from streamer.core.stitcher import chance_to_stay
 from streamer.errors import InputError
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Block, Final, Gap, Partial, SessionEnded
@@ -290,12 +291,12 @@ def driven(items, rate, detector, accepted_late=False, **options):
     return events, session.ended()
 
 
-@pytest.mark.parametrize(("probability", "wait_s"), [(0.99, 0.16), (0.6, 0.64)])
-def test_a_word_is_shown_when_enough_was_heard_after_it_and_later_if_unsure(probability, wait_s):
+def looks(probability):
+    """What previews of words of such letters show: seconds heard, words in it, how many shown."""
     signal = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000).astype(np.float32)
     signal[np.arange(len(signal)) % 4_000 > 2_400] *= 0.1  # syllables
     session = Session(16_000, Settings(preview_ms=80), VOCABULARY, GRID, lambda frame: True)
-    shown = 0
+    shown, found = 0, []
     for window in session.feed(Block(0, signal)):
         emission = letters(window)
         best = emission.argmax(axis=1)
@@ -303,9 +304,23 @@ def test_a_word_is_shown_when_enough_was_heard_after_it_and_later_if_unsure(prob
         for event in session.accept(window, emission):
             shown = len(f"{event.stable} {event.tentative}".split())
         words = decode(emission, VOCABULARY)
-        known = len(emission) * GRID.hop / SAMPLE_RATE
-        assert shown == sum(known - word.end * 0.02 >= wait_s - 1e-9 for word in words)
-    assert shown > 5
+        found.append((len(emission) * GRID.hop / SAMPLE_RATE, words, shown))
+    return found
+
+
+@pytest.mark.parametrize("probability", [0.99, 0.9, 0.8])
+def test_a_word_is_shown_when_it_is_more_likely_to_stay_than_not(probability):
+    found = looks(probability)
+    for known, words, shown in found:
+        likely = [chance_to_stay(word, known - word.end * 0.02) >= 0.5 for word in words]
+        assert shown == sum(itertools.takewhile(bool, likely))
+    assert found[-1][2] > 3
+
+
+def test_unsure_words_are_shown_later():
+    sure, unsure = looks(0.99), looks(0.8)
+    assert all(more >= fewer for (_, _, more), (_, _, fewer) in zip(sure, unsure, strict=True))
+    assert sum(shown for _, _, shown in sure) > sum(shown for _, _, shown in unsure)
 
 
 @settings(max_examples=60, deadline=None)

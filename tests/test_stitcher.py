@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.ctc import Vocabulary, decode
-from streamer.core.stitcher import Stitcher, contradicted
+from streamer.core.ctc import FrameWord, Vocabulary, decode
+from streamer.core.stitcher import LONG_HEARD_S, Stitcher, chance_to_stay, contradicted
 
 TOKENS = ("<pad>", "|", *"ABCDEHILNOPRSTUWY")
 VOCABULARY = Vocabulary(TOKENS, blank=0, delimiter=1, special=frozenset())
@@ -247,3 +247,13 @@ def test_contradicted_counts_what_the_final_text_does_not_have(stable, final, co
 def test_contradicted_is_bounded_and_nothing_for_a_beginning(stable, final):
     assert 0 <= contradicted(stable, final) <= len(stable)
     assert contradicted(stable, stable + final) == 0
+
+
+def test_a_word_is_likelier_to_stay_the_more_was_heard_and_the_surer_its_letters():
+    def chance(confidence, heard_s):
+        return chance_to_stay(FrameWord("WORD", 0, 9, 10, confidence), heard_s)
+
+    assert chance(0.99, 0.0) < chance(0.99, 0.2) < chance(0.99, LONG_HEARD_S)
+    assert chance(0.99, LONG_HEARD_S) == chance(0.99, 5.0)
+    assert chance(0.3, 0.2) < chance(0.6, 0.2) < chance(1.0, 0.2) < 1
+    assert chance(0.99, 0.2) > 0.5 > chance(0.3, 0.2) > 0
