@@ -2,9 +2,12 @@
 
 import random
 
+import numpy as np
 import pytest
 
-from training import corpus, ngram, scoring, synthesis
+from streamer.evaluation.recordings import find_recordings
+from streamer.sources.files import read_audio
+from training import corpus, export, ngram, scoring, synthesis
 
 SENTENCES = ["The dog ran home.", "She will call you in the morning.", "What do you want?"]
 
@@ -61,3 +64,26 @@ def test_pocketsphinx_stands_beside_on_recorded_speech(sentences, tmp_path, caps
     assert cer >= 0
     assert 0 <= wer < 1
     assert synthesized[-1] == "–"
+
+
+def test_a_held_out_set_is_written_as_eval_reads_it(tmp_path, capsys):
+    said = [synthesis.flite(text, random.Random(0)) for text in ("THE DOG RAN HOME", "IT IS LATE")]
+    clips = [
+        corpus.Clip(one.samples, text, one.voice) for one, text in zip(said, "AB", strict=True)
+    ]
+    corpus.write_shard(tmp_path, "heldout-flite-000", clips)
+    folder = tmp_path / "clips"
+    export.main(["flite", str(folder), "--corpus", str(tmp_path), "--limit", "1"])
+    manifest = capsys.readouterr().out.strip()
+    (recording,) = find_recordings(folder / "clips.tsv")
+    assert manifest == str(folder / "clips.tsv")
+    (clip,) = recording.clips
+    assert clip.text == "A"
+    samples, rate = read_audio(clip.path)
+    assert rate == synthesis.SAMPLE_RATE
+    np.testing.assert_array_equal(samples * 32768, said[0].samples)
+
+
+def test_a_set_that_is_not_there_cannot_be_written(tmp_path):
+    with pytest.raises(SystemExit, match="no held-out set 'ked'"):
+        export.main(["ked", str(tmp_path / "clips"), "--corpus", str(tmp_path)])
