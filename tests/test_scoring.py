@@ -7,7 +7,7 @@ import pytest
 
 from streamer.evaluation.recordings import find_recordings
 from streamer.sources.files import read_audio
-from training import corpus, export, ngram, scoring, synthesis
+from training import corpus, ngram, scoring, synthesis, write_set
 
 SENTENCES = ["The dog ran home.", "She will call you in the morning.", "What do you want?"]
 
@@ -73,7 +73,7 @@ def test_a_held_out_set_is_written_as_eval_reads_it(tmp_path, capsys):
     ]
     corpus.write_shard(tmp_path, "heldout-flite-000", clips)
     folder = tmp_path / "clips"
-    export.main(["flite", str(folder), "--corpus", str(tmp_path), "--limit", "1"])
+    write_set.main(["flite", str(folder), "--corpus", str(tmp_path), "--limit", "1"])
     manifest = capsys.readouterr().out.strip()
     (recording,) = find_recordings(folder / "clips.tsv")
     assert manifest == str(folder / "clips.tsv")
@@ -86,4 +86,4 @@ def test_a_held_out_set_is_written_as_eval_reads_it(tmp_path, capsys):
 
 def test_a_set_that_is_not_there_cannot_be_written(tmp_path):
     with pytest.raises(SystemExit, match="no held-out set 'ked'"):
-        export.main(["ked", str(tmp_path / "clips"), "--corpus", str(tmp_path)])
+        write_set.main(["ked", str(tmp_path / "clips"), "--corpus", str(tmp_path)])

@@ -1,41 +1,21 @@
-"""Write a held-out set as `streamer eval` reads it: ``python -m training.export flite FOLDER``.
+"""A trained network → a checkpoint folder in the hub's layout, as `streamer --model` loads it."""
 
-The folder gets a WAV file for each clip and ``clips.tsv``, which names them with their transcripts.
-"""
-
-import argparse
-import csv
+import hashlib
 from pathlib import Path
+from typing import Any
 
-import soundfile
+import torch
 
-from training.scoring import HELD_OUT, held_out_sets
-from training.synthesis import SAMPLE_RATE
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Write the files and say where the manifest is."""
-    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
-    add = parser.add_argument
-    add("set", choices=HELD_OUT)
-    add("folder", type=Path)
-    add("--corpus", type=Path, default=Path("training/data/corpus"))
-    add("--limit", type=int, help="only so many clips")
-    options = parser.parse_args(argv)
-    sets = held_out_sets(options.corpus, options.limit)
-    if options.set not in sets:
-        raise SystemExit(f"training: no held-out set {options.set!r} in {options.corpus}")
-    options.folder.mkdir(parents=True, exist_ok=True)
-    manifest = options.folder / "clips.tsv"
-    with manifest.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow(("file", "transcript"))
-        for number, clip in enumerate(sets[options.set]):
-            name = f"{options.set}-{number:04}.wav"
-            soundfile.write(options.folder / name, clip.samples, SAMPLE_RATE)
-            table.writerow((name, clip.text))
-    print(manifest)
+from streamer.recognition.letters import write_small_files
 
 
-if __name__ == "__main__":
-    main()
+def export(model: Any, folder: Path) -> str:
+    """Write a SEW CTC model into ``folder`` in half precision; return the SHA-256 of its weights.
+
+    The folder is complete for `transformers` (``SEWForCTC``, ``Wav2Vec2Processor``).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.to(torch.float16) for name, tensor in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=state)
+    write_small_files(folder)
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
