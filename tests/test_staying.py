@@ -13,16 +13,18 @@ SENTENCES = ["IT WAS A LONG DAY", "WHAT DO YOU WANT", "SHE WENT HOME", "THE DOG 
 def foretold(constants, count=4_000, seed=0):
     """Examples that stay as often as the constants say."""
     chance = np.random.default_rng(seed)
-    known = np.column_stack([chance.uniform(0, 2, count), chance.uniform(0, 2, count)] * 2)[:, :3]
+    known = np.column_stack([chance.integers(0, 100, count), chance.uniform(0, 2, count)] * 2)[
+        :, :3
+    ]
     stay = 1 / (1 + np.exp(-staying.logits(known, constants)))
     known[:, 2] = chance.random(count) < stay
     return known
 
 
 def test_the_fit_finds_the_constants_that_made_the_examples():
-    constants = (0.5, 2.0, 1.5)
+    constants = (0.5, 0.05, 1.5)
     many, few = foretold(constants, 20_000), foretold(constants, 2_000, seed=1)
-    np.testing.assert_allclose(staying.fit([many, few]), constants, atol=0.3)
+    np.testing.assert_allclose(staying.fit([many, few]), constants, rtol=0.4)
 
 
 def test_each_set_counts_the_same_however_large():
@@ -39,9 +41,9 @@ def test_previews_of_a_clip_are_examples(recognizer):
     said = synthesis.flite(SENTENCES[0], random.Random(0))
     known = staying.examples(recognizer, [corpus.Clip(said.samples, SENTENCES[0], said.voice)])
     assert len(known) >= 3
-    heard_s, doubt, stayed = known.T
-    assert (heard_s >= 0).all()
-    assert (heard_s < 3).all()
+    heard, doubt, stayed = known.T
+    assert (heard >= 0).all()
+    assert (heard < 150).all()
     assert (doubt >= 0).all()
     assert set(stayed) <= {0.0, 1.0}
 

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.ctc import FrameWord, Vocabulary, decode
-from streamer.core.stitcher import LONG_HEARD_S, Stitcher, chance_to_stay, contradicted
+from streamer.core.stitcher import LONG_HEARD, Stitcher, chance_to_stay, contradicted
 
 TOKENS = ("<pad>", "|", *"ABCDEHILNOPRSTUWY")
 VOCABULARY = Vocabulary(TOKENS, blank=0, delimiter=1, special=frozenset())
@@ -250,10 +250,10 @@ def test_contradicted_is_bounded_and_nothing_for_a_beginning(stable, final):
 
 
 def test_a_word_is_likelier_to_stay_the_more_was_heard_and_the_surer_its_letters():
-    def chance(confidence, heard_s):
-        return chance_to_stay(FrameWord("WORD", 0, 9, 10, confidence), heard_s)
+    def chance(confidence, heard):
+        return chance_to_stay(FrameWord("WORD", 0, 9, 10, confidence), heard)
 
-    assert chance(0.99, 0.0) < chance(0.99, 0.2) < chance(0.99, LONG_HEARD_S)
-    assert chance(0.99, LONG_HEARD_S) == chance(0.99, 5.0)
-    assert chance(0.3, 0.2) < chance(0.6, 0.2) < chance(1.0, 0.2) < 1
-    assert chance(0.99, 0.2) > 0.5 > chance(0.3, 0.2) > 0
+    assert chance(0.99, 0) < chance(0.99, 10) < chance(0.99, LONG_HEARD)
+    assert chance(0.99, LONG_HEARD) == chance(0.99, 250)
+    assert chance(0.3, 10) < chance(0.6, 10) < chance(1.0, 10) < 1
+    assert chance(0.99, 10) > 0.5 > chance(0.3, 10) > 0

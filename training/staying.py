@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from streamer.config import Settings
 from streamer.core.ctc import FrameWord, doubt
 from streamer.core.segmenter import Segmenter
-from streamer.core.stitcher import LONG_HEARD_S, Stitcher
+from streamer.core.stitcher import LONG_HEARD, Stitcher
 from streamer.evaluation.offline import faint_noise
 from streamer.messages import SAMPLE_RATE
 from streamer.recognition import load_recognizer
@@ -27,7 +27,7 @@ from training.corpus import Clip
 from training.scoring import HELD_OUT, held_out_sets
 
 Examples = NDArray[np.float64]
-"""Shape (words, 3): seconds heard after the word; root of its doubt; 1 if it stayed, else 0."""
+"""Shape (words, 3): frames heard after the word; root of its doubt; 1 if it stayed, else 0."""
 
 
 def examples(recognizer: Recognizer, clips: Sequence[Clip]) -> Examples:
@@ -36,7 +36,7 @@ def examples(recognizer: Recognizer, clips: Sequence[Clip]) -> Examples:
     return np.array(rows, np.float64).reshape(-1, 3)
 
 
-def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[float, float, bool]]:
+def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[int, float, bool]]:
     settings, grid = Settings(), recognizer.grid
     samples = np.asarray(clip.samples, np.float32) / np.float32(32768)
     pause = faint_noise(samples, SAMPLE_RATE)
@@ -58,8 +58,7 @@ def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[float, float, 
         for words, stable, frames in looks:
             stay = _in_place([word.text for word in words], [word.text for word in final])
             for place, word in enumerate(words[stable:], stable):
-                heard_s = (frames - word.end) * grid.hop / SAMPLE_RATE
-                yield heard_s, doubt(word) ** 0.5, place in stay
+                yield frames - word.end, doubt(word) ** 0.5, place in stay
         looks = []
 
 
@@ -75,7 +74,7 @@ def _in_place(shown: Sequence[str], final: Sequence[str]) -> set[int]:
 
 
 def fit(sets: Sequence[Examples]) -> tuple[float, float, float]:
-    """Bias, gain by second, loss by root of doubt, under which what happened is most probable.
+    """Bias, gain by frame, loss by root of doubt, under which what happened is most probable.
 
     Each set counts the same, however long its clips are.
     """
@@ -87,15 +86,15 @@ def fit(sets: Sequence[Examples]) -> tuple[float, float, float]:
         ]
         return float(np.mean(means))
 
-    bias, by_second, by_doubt = minimize(surprise, (0.0, 1.0, 1.0)).x
-    return float(bias), float(by_second), float(by_doubt)
+    bias, by_frame, by_doubt = minimize(surprise, (0.0, 0.02, 1.0)).x
+    return float(bias), float(by_frame), float(by_doubt)
 
 
 def logits(known: Examples, constants: tuple[float, float, float]) -> NDArray[np.float64]:
     """What `chance_to_stay` computes, before the logistic function."""
-    bias, by_second, by_doubt = constants
+    bias, by_frame, by_doubt = constants
     result: NDArray[np.float64] = (
-        bias + by_second * np.minimum(known[:, 0], LONG_HEARD_S) - by_doubt * known[:, 1]
+        bias + by_frame * np.minimum(known[:, 0], LONG_HEARD) - by_doubt * known[:, 1]
     )
     return result
 
@@ -113,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"training: no held-out sets in {options.corpus}")
     recognizer = load_recognizer(options.checkpoint)
     constants = fit([examples(recognizer, clips[::2]) for clips in sets.values()])
-    print("bias {:.2f}, by second {:.2f}, by doubt {:.2f}\n".format(*constants))
+    print("bias {:.2f}, by frame {:.4f}, by doubt {:.2f}\n".format(*constants))
     print("| set, other half | words | stay | of those likely to | of the others |")
     print("|" + " --- |" * 5)
     for name, clips in sets.items():

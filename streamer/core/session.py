@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from streamer.core.segmenter import Detector
     from streamer.messages import LogProbs
 
-SHOWN_CHANCE = 0.5
-"""A word that may still change is shown when it is more likely to stay than not. Measured, see
-docs/quality.md."""
+SHOWN_CHANCE, SHOWN_AFTER_MS = 0.45, 160
+"""A word that may still change is shown when it is about as likely to stay as not, but not at the
+very edge of what was heard."""
+PATIENCE_MS = 1_400
+"""Then it is shown however unsure it is. Measured, see docs/quality.md."""
 SHORT_TEXT_LETTERS = 8
 SHORT_TEXT_FACTOR = 4 / 3
 """So few letters must be so much more certain: a word or two is what noise most often spells. Of
@@ -190,8 +192,11 @@ class Session:
 
         What is shown and changed a moment later is harder to read than what comes later.
         """
-        heard_s = (frames - word.end) * self._grid.hop / SAMPLE_RATE
-        return chance_to_stay(word, heard_s) >= SHOWN_CHANCE
+        heard = frames - word.end
+        heard_ms = heard * self._grid.hop * 1000 // SAMPLE_RATE
+        if heard_ms < SHOWN_AFTER_MS:
+            return False
+        return heard_ms >= PATIENCE_MS or chance_to_stay(word, heard) >= SHOWN_CHANCE
 
     def _finalize(self, window: Window, log_probs: LogProbs) -> list[Partial | Final]:
         inside = log_probs[window.left : len(log_probs) - window.right]

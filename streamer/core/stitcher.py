@@ -25,23 +25,21 @@ if TYPE_CHECKING:
     from streamer.messages import LogProbs
 
 
-SURE = 0.9
+STAY_BIAS, STAY_BY_FRAME, STAY_BY_DOUBT = 0.9, 0.0508, 2.24
+LONG_HEARD = 40
+"""Fitted on previews of held-out speech by `python -m training.staying`; frames of 20 ms."""
+SURE = 0.93
 """A word of less confidence may become another when more is heard, and waits for the final text.
-Measured, see docs/quality.md: with 0.6 ten times as many stable words are taken back."""
+Measured, see docs/quality.md: with 0.9 three times as many stable words are taken back."""
 
 
-STAY_BIAS, STAY_BY_SECOND, STAY_BY_DOUBT = 0.65, 3.0, 2.0
-LONG_HEARD_S = 0.8
-"""Fitted on previews of held-out speech by `python -m training.staying`."""
-
-
-def chance_to_stay(word: FrameWord, heard_s: float) -> float:
+def chance_to_stay(word: FrameWord, heard: int) -> float:
     """How likely a word that was read from a preview is to be in the final text, 0 … 1.
 
     A word at the edge of what was heard is often cut, and one of doubtful letters often misheard:
-    a logistic curve of the seconds heard after it and of the square root of the doubt.
+    a logistic curve of the frames heard after it and of the square root of the doubt.
     """
-    logit = STAY_BIAS + STAY_BY_SECOND * min(heard_s, LONG_HEARD_S)
+    logit = STAY_BIAS + STAY_BY_FRAME * min(heard, LONG_HEARD)
     logit -= STAY_BY_DOUBT * math.sqrt(doubt(word))
     return 0.5 + 0.5 * math.tanh(0.5 * logit)
 
