@@ -12,6 +12,7 @@ from streamer.core.ngram import NGram
 from streamer.recognition.biasing import read_arpa
 from streamer.recognition.letters import SEW_TINY_LETTERS
 from training.ngram import Model, main, sentences
+from training.text import held_out, normalize, wordnet_examples
 
 WORDS = ["A", "LAMB", "ATE", "RED", "HAY", "AND", "THE", "OLD", "WOLF", "SAW", "IT"]
 
@@ -94,3 +95,12 @@ def test_no_text_is_told(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(SystemExit, match="no sentences"):
         main([str(tmp_path / "empty.txt"), "--output", str(tmp_path / "made.arpa")])
+
+
+def test_what_is_kept_apart_for_measuring_is_not_learned():
+    learned = set(sentences("wordnet"))
+    examples = {sentence for text in wordnet_examples() if (sentence := normalize(text))}
+    assert len(learned & examples) > 10_000
+    apart = {sentence for sentence in examples if held_out(sentence)}
+    assert len(apart) > 100
+    assert not learned & apart

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from training.text import bible, lines, normalize, wordnet_definitions, wordnet_examples
+from training.text import bible, held_out, lines, normalize, wordnet_definitions, wordnet_examples
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 NEVER = -99.0
@@ -23,12 +23,16 @@ Grams = Counter[tuple[str, ...]]
 
 
 def sentences(source: str) -> Iterator[str]:
-    """The sentences of a source that is named as on the command line, in A to Z and apostrophe."""
+    """The sentences of a source that is named as on the command line, in A to Z and apostrophe.
+
+    What training keeps apart to be measured on is kept apart here too, from `bible` and `wordnet`.
+    """
+    own = False
     texts: Iterable[str]
     if source == "bible":
-        texts = bible()
+        texts, own = bible(), True
     elif source == "wordnet":
-        texts = (*wordnet_examples(), *wordnet_definitions())
+        texts, own = (*wordnet_examples(), *wordnet_definitions()), True
     elif source.endswith(".tsv"):
         with Path(source).open(encoding="utf-8", newline="") as table:
             rows = csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -36,7 +40,7 @@ def sentences(source: str) -> Iterator[str]:
     else:
         texts = lines(Path(source))
     for text in texts:
-        if sentence := normalize(text):
+        if (sentence := normalize(text)) and not (own and held_out(sentence)):
             yield sentence
 
 
