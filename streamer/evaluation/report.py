@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,16 +203,22 @@ def _plot_trade(path: Path, summary: dict[str, Any]) -> None:
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     wrong, unstable = figure.subplots(1, 2)
-    for policy, figures in summary["policies"].items():
+    shown = {
+        policy: figures
+        for policy, figures in summary["policies"].items()
+        if figures["word_delay"]["p50"] is not None
+    }
+    for (policy, figures), marker in zip(shown.items(), cycle("o^vsDX"), strict=False):
         delay = figures["word_delay"]["p50"]
-        if delay is None:
-            continue
         for axes, height in ((wrong, figures["wer"]), (unstable, figures["upwr"])):
-            axes.scatter([delay], [height])
-            axes.annotate(policy, (delay, height), xytext=(4, 4), textcoords="offset points")
+            axes.scatter([delay], [height], s=60, marker=marker, alpha=0.8, label=policy)
     wrong.set(title="WER against delay", ylabel="WER live")
     unstable.set(title="instability against delay", ylabel="UPWR")
     for axes in (wrong, unstable):
         axes.set_xlabel("median word delay, seconds")
+        axes.set_xlim(left=0)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
         axes.grid(alpha=0.3)
+    if shown:
+        unstable.legend()
     figure.savefig(path)
