@@ -570,6 +570,21 @@ def test_a_word_alone_behind_a_split_is_not_taken_for_noise():
     assert [event.raw for event in events if event.raw] == ["A"]
 
 
+@pytest.mark.parametrize(("probability", "heard"), [(0.85, []), (0.95, ["A"])])
+def test_one_letter_in_seconds_of_hiss_is_noise_unless_it_is_sure(probability, heard):
+    session = Session(16_000, Settings(), VOCABULARY, GRID, lambda frame: True, previews=False)
+    signal = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * 4).astype(np.float32)
+    signal[np.arange(len(signal)) % 4_000 > 2_400] *= 0.1
+    events = []
+    for window in session.feed(Block(0, signal)) + session.finish():
+        emission = np.full((GRID.frames(len(window.samples)), len(TOKENS)), -9, np.float32)
+        emission[:, 0] = np.log(0.999)
+        emission[100:103, 2] = np.log(probability)
+        emission[100:103, 0] = np.log(1 - probability)
+        events += session.accept(window, emission)
+    assert [event.raw for event in events if event.raw] == heard
+
+
 def test_noise_gives_no_words(remembering, speech_dir):
     """Nothing final, and hardly a word that is shown for a moment."""
     with (speech_dir / "noise.tsv").open(newline="") as table:
