@@ -43,7 +43,7 @@ def play_demo(sound: Sound) -> None:
     sound.play(audio, rate)
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (48_000, 2)])
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (48_000, 2)])
 def test_what_is_played_is_what_is_read(
     sound_server: Callable[[int, int], Sound], rate: int, channels: int
 ) -> None:
