@@ -84,7 +84,7 @@ def test_ten_minutes_of_a_new_voice_make_it_better_heard(sentences, new_voice, t
     assert count <= 260
     write_pairs(tmp_path / "mine", sentences[:count], new_voice[:count])
     output = tmp_path / "model"
-    options = ("--model", "embedded", "--output", output, "--epochs", 8, "--train-features")
+    options = ("--model", "embedded", "--output", output, "--epochs", 4, "--train-features")
     code, told, errors = run("adapt", tmp_path / "mine", *options)
     assert code == 0, errors
     assert "Learning on cpu: about" in told
@@ -97,7 +97,7 @@ def test_ten_minutes_of_a_new_voice_make_it_better_heard(sentences, new_voice, t
     before, after = load_recognizer("embedded"), load_recognizer(str(output))
     test = sentences[count : count + 50], new_voice[count : count + 50]
     was, is_now = word_error_rate(before, *test), word_error_rate(after, *test)
-    assert is_now <= was * 0.9
+    assert is_now <= was * 0.85
 
     rng = random.Random(0)
     speak = (synthesis.flite, synthesis.espeak)
