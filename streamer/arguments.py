@@ -65,13 +65,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--hotwords",
         type=_given,
         metavar="FILE",
-        help="names and words that final texts are to expect, one word or phrase a line",
+        help="names and words that are to be expected, one word or phrase a line",
     )
     expected.add_argument(
         "--lm",
         type=_given,
         metavar="FILE",
-        help="language model that final texts are read with: word n-grams (ARPA, .gz too)",
+        help="language model that helps to read: word n-grams (ARPA, .gz too); `none` for none, "
+        "not even the model's own",
     )
 
     listen = commands.add_parser(

@@ -18,6 +18,7 @@ from streamer.errors import SettingsError
 
 DEFAULT_MODEL = "asapp/sew-tiny-100k-ft-ls100h"
 EMBEDDED_MODEL = "embedded"
+NO_LM = "none"
 
 _RANGES: dict[str, tuple[float, float]] = {
     "ring_seconds": (1, 600),
@@ -83,9 +84,10 @@ class Settings:
     min_certainty: float = 0.25
     """An utterance whose letters the recognizer is less certain of is taken for noise."""
     hotwords: str = ""
-    """A text file, one word or phrase a line, that final texts are to expect; empty for none."""
+    """A text file, one word or phrase a line, that is to be expected; empty for none."""
     lm: str = ""
-    """A word n-gram model (ARPA, or gzipped) that final texts are read with; empty for none."""
+    """A word n-gram model (ARPA, or gzipped) that helps to read; `none` for none, empty for the
+    model's own if it has one."""
     raw: bool = False
     """Print the model's own spelling instead of sentence case."""
 

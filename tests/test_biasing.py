@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,16 +17,18 @@ from conftest import REPOSITORY, word_errors, words
 
 from streamer.cli import DEMO
 from streamer.config import Settings
-from streamer.core.ctc import Vocabulary, decode
+from streamer.core.ctc import Calibration, Vocabulary, decode
 from streamer.errors import SettingsError
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Final
-from streamer.recognition import load_recognizer
+from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.biasing import load_reader, read_arpa, read_hotwords
+from streamer.recognition.letters import CALIBRATION, LANGUAGE_MODEL
 from streamer.recognition.letters import SEW_TINY_LETTERS as LETTERS
 from streamer.sources.files import read_audio
 from training.ngram import Model
 
+EMBEDDED = resolve("embedded").folder
 ARPA = """\
 made by hand
 
@@ -194,7 +198,7 @@ def test_a_bad_list_of_hotwords_is_one_clear_line(tmp_path, content, message):
 def test_a_model_that_parts_no_words_takes_neither(arpa):
     vocabulary = Vocabulary(("<pad>", "A"), 0, None, frozenset())
     with pytest.raises(SettingsError, match="does not part words"):
-        load_reader(Settings(lm=str(arpa)), vocabulary)
+        load_reader(Settings(lm=str(arpa)), vocabulary, arpa.parent)
 
 
 @pytest.mark.parametrize(
@@ -235,13 +239,14 @@ def text(events: list[Final]) -> str:
     return " ".join(final.text for final in events)
 
 
-def test_what_noise_makes_of_final_texts_is_mended_by_either(recognizer, heard, tmp_path):
+def test_what_noise_makes_of_final_texts_is_mended_by_either(heard, tmp_path):
     """With the embedded model, on the bundled recording in as much noise as it takes."""
     truth = DEMO.with_suffix(".txt").read_text(encoding="utf-8")
+    letters = load_recognizer(Settings(model="embedded", lm="none"))
     noise = np.random.default_rng(1).standard_normal(len(heard), np.float32) * heard.std()
     for level in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5):
         samples = heard + np.float32(level) * noise
-        greedy = finals(recognizer, samples)
+        greedy = finals(letters, samples)
         if word_errors(truth, text(greedy)) > 8:
             break
     lines = [" ".join(words(line)) for line in truth.splitlines()]
@@ -249,7 +254,7 @@ def test_what_noise_makes_of_final_texts_is_mended_by_either(recognizer, heard, 
     names.write_text("\n".join(lines))
     with model.open("w", encoding="utf-8") as file:
         Model(lines, order=2).write(file)
-    for given in ({"hotwords": str(names)}, {"lm": str(model)}):
+    for given in ({"hotwords": str(names), "lm": "none"}, {"lm": str(model)}):
         biased = finals(load_recognizer(Settings(model="embedded", **given)), samples)
         assert word_errors(truth, text(biased)) < word_errors(truth, text(greedy)), given
         for final in biased:
@@ -258,6 +263,40 @@ def test_what_noise_makes_of_final_texts_is_mended_by_either(recognizer, heard, 
             assert all(0 <= word.confidence <= 1 for word in final.words)
 
 
-def test_without_either_the_reader_is_greedy(recognizer, heard):
-    log_probs = recognizer.log_probs(heard[: recognizer.grid.fit(5 * SAMPLE_RATE)])
-    assert recognizer.read(log_probs) == decode(log_probs, recognizer.vocabulary)
+@pytest.fixture
+def letters_alone(tmp_path) -> Path:
+    """A model's folder without a language model."""
+    shutil.copytree(EMBEDDED, tmp_path / "model")
+    (tmp_path / "model" / LANGUAGE_MODEL).unlink()
+    return tmp_path / "model"
+
+
+def test_without_a_language_model_the_reader_is_greedy(heard, letters_alone):
+    found = [
+        load_recognizer(Settings(model="embedded", lm="none")),
+        load_recognizer(str(letters_alone)),
+    ]
+    log_probs = found[0].log_probs(heard[: found[0].grid.fit(5 * SAMPLE_RATE)])
+    for recognizer in found:
+        assert not recognizer.read.guided
+        assert recognizer.read(log_probs) == decode(log_probs, recognizer.vocabulary)
+
+
+def test_a_model_reads_with_its_own_language_model_unless_told_otherwise(letters_alone, arpa):
+    shutil.copyfile(arpa, letters_alone / "words.arpa")
+    packed = gzip.compress(arpa.read_bytes())
+    (letters_alone / LANGUAGE_MODEL).write_bytes(packed)
+    own = load_recognizer(str(letters_alone))
+    assert own.read.guided
+    named = load_recognizer(Settings(model="embedded", lm=str(arpa)))
+    embedded = load_recognizer("embedded")
+    noise = np.random.default_rng(0).standard_normal((200, 32)).astype(np.float32)
+    log_probs = noise - np.log(np.exp(noise).sum(axis=1, keepdims=True))
+    assert own.read(log_probs) == named.read(log_probs) != embedded.read(log_probs)
+
+
+def test_confidence_is_calibrated_for_the_way_of_reading():
+    table = json.loads((EMBEDDED / CALIBRATION).read_text())
+    for lm, reader in (("", "lm"), ("none", "greedy")):
+        calibration = load_recognizer(Settings(model="embedded", lm=lm)).calibration
+        assert calibration == Calibration(table[reader]["bias"], table[reader]["slope"])

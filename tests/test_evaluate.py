@@ -9,7 +9,6 @@ from conftest import between_lines
 
 import streamer
 from streamer.config import Settings
-from streamer.core.ctc import decode
 from streamer.evaluation.evaluate import NAMES, disagreement, evaluate
 from streamer.evaluation.recordings import Clip, Recording
 from streamer.messages import SAMPLE_RATE
@@ -55,14 +54,15 @@ def offline(recognizer, path):
     size = recognizer.grid.fit(len(samples) + 6_400)
     window = np.random.default_rng(0).standard_normal(size, np.float32) * 0.003 * samples.std()
     window[3_200 : 3_200 + len(samples)] += samples
-    found = decode(recognizer.log_probs(window), recognizer.vocabulary)
+    found = recognizer.read(recognizer.log_probs(window))
     return " ".join(word.text for word in found)
 
 
 def test_the_summary_has_the_figures_that_are_promised(evaluation):
     summary = evaluation.summary()
     assert set(summary) == {"model", "files", "seconds", "offline", "policies"}
-    assert set(summary["offline"]) == {"wer", "cer"}
+    assert set(summary["offline"]) == {"wer", "cer", "lm"}
+    assert set(summary["offline"]["lm"]) == {"wer", "cer"}
     assert tuple(summary["policies"]) == NAMES
     assert NAMES == (
         "streamer",
@@ -87,7 +87,9 @@ def test_the_figures_are_finite_and_plausible(evaluation):
     assert 0 <= summary["offline"]["cer"] <= summary["offline"]["wer"] < 0.5
     for name, figures in summary["policies"].items():
         assert 0 <= figures["wer"] < 0.5, name
-        assert figures["delta"] == pytest.approx(figures["wer"] - summary["offline"]["wer"])
+        read = summary["offline"]["lm"]["wer"]
+        assert figures["offline_wer"] == read
+        assert figures["delta"] == pytest.approx(figures["wer"] - read)
         assert 0 <= figures["disagreement"] < 0.6, name
         for delay in ("word_delay", "settle_delay", "final_delay", "first_word_delay"):
             p50, p95 = figures[delay]["p50"], figures[delay]["p95"]

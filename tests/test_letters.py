@@ -1,5 +1,6 @@
 import hashlib
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -157,20 +158,29 @@ def test_the_embedded_models_calibration_is_of_its_weights():
     table = json.loads((EMBEDDED / CALIBRATION).read_text())
     weights = (EMBEDDED / "model.safetensors").read_bytes()
     assert table["weights_sha256"] == hashlib.sha256(weights).hexdigest()
-    assert read_calibration(EMBEDDED) == Calibration(table["bias"], table["slope"])
-    assert table["slope"] > 0
+    for guided, fitted in ((False, table["greedy"]), (True, table["lm"])):
+        expected = Calibration(fitted["bias"], fitted["slope"])
+        assert read_calibration(EMBEDDED, guided=guided) == expected
+        assert fitted["slope"] > 0
 
 
 def test_a_model_without_a_calibration_has_none(tmp_path):
-    assert read_calibration(tmp_path) is None
+    assert read_calibration(tmp_path, guided=False) is None
+
+
+def test_a_calibration_is_of_one_way_of_reading(tmp_path):
+    write_json(tmp_path, CALIBRATION, {"greedy": {"bias": 1, "slope": 2}})
+    assert read_calibration(tmp_path, guided=False) == Calibration(1, 2)
+    assert read_calibration(tmp_path, guided=True) is None
 
 
 def test_a_damaged_calibration_is_refused(tmp_path):
-    for content in ({"bias": 1.0}, {"bias": "x", "slope": 1}, {"bias": None, "slope": 1}):
-        write_json(tmp_path, CALIBRATION, content)
-        assert "no bias and slope; delete" in model_error(read_calibration, tmp_path)
-    write_json(tmp_path, CALIBRATION, {"bias": float("nan"), "slope": 1})
-    assert "is no number" in model_error(read_calibration, tmp_path)
+    read = partial(read_calibration, guided=False)
+    for content in (3, {"bias": 1.0}, {"bias": "x", "slope": 1}, {"bias": None, "slope": 1}):
+        write_json(tmp_path, CALIBRATION, {"greedy": content})
+        assert "no bias and slope; delete" in model_error(read, tmp_path)
+    write_json(tmp_path, CALIBRATION, {"greedy": {"bias": float("nan"), "slope": 1}})
+    assert "is no number" in model_error(read, tmp_path)
 
 
 def test_what_is_written_for_a_new_model_is_sew_tinys(tmp_path):

@@ -14,7 +14,7 @@ import streamer
 from streamer import live
 from streamer.config import Settings
 from streamer.core.ctc import FrameGrid, Vocabulary, decode, sentence_case
-from streamer.core.session import Session
+from streamer.core.session import SHOWN_CHANCE, Session
 from streamer.core.stitcher import chance_to_stay
 from streamer.errors import InputError
 from streamer.live import Transcriber
@@ -315,8 +315,8 @@ def test_a_word_is_shown_when_it_is_likely_to_stay_or_has_waited_long(probabilit
         likely = []
         for word in words:
             heard = round(known * 50) - word.end
-            chance = chance_to_stay(word, heard) if heard < 70 else 1
-            likely.append(heard >= 8 and chance >= 0.45)
+            chance = chance_to_stay(word, heard, guided=False) if heard < 70 else 1
+            likely.append(heard >= 8 and chance >= SHOWN_CHANCE)
         assert shown == sum(itertools.takewhile(bool, likely))
     assert found[-1][2] > 3
 
@@ -528,7 +528,7 @@ def test_words_behind_a_cut_are_not_retracted():
 
 
 def test_a_stable_word_that_the_final_text_contradicts_is_counted():
-    signal = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000).astype(np.float32)
+    signal = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000).astype(np.float32)
     session = Session(16_000, Settings(right_context_ms=0), VOCABULARY, GRID, lambda frame: True)
     windows = session.feed(Block(0, signal)) + session.finish()
     shown = []

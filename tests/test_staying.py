@@ -5,6 +5,8 @@ import random
 import numpy as np
 import pytest
 
+from streamer.config import Settings
+from streamer.recognition import load_recognizer
 from training import corpus, staying, synthesis
 
 SENTENCES = ["IT WAS A LONG DAY", "WHAT DO YOU WANT", "SHE WENT HOME", "THE DOG RAN"]
@@ -13,22 +15,23 @@ SENTENCES = ["IT WAS A LONG DAY", "WHAT DO YOU WANT", "SHE WENT HOME", "THE DOG 
 def foretold(constants, count=4_000, seed=0):
     """Examples that stay as often as the constants say."""
     chance = np.random.default_rng(seed)
-    known = np.column_stack([chance.integers(0, 100, count), chance.uniform(0, 2, count)] * 2)[
-        :, :3
-    ]
+    greedy = chance.random(count) < 0.5
+    root = chance.uniform(0, 2, count)
+    columns = chance.integers(0, 100, count), root * greedy, root * ~greedy, np.zeros(count)
+    known = np.column_stack(columns)
     stay = 1 / (1 + np.exp(-staying.logits(known, constants)))
-    known[:, 2] = chance.random(count) < stay
+    known[:, 3] = chance.random(count) < stay
     return known
 
 
 def test_the_fit_finds_the_constants_that_made_the_examples():
-    constants = (0.5, 0.05, 1.5)
+    constants = (0.5, 0.05, 1.5, 0.8)
     many, few = foretold(constants, 20_000), foretold(constants, 2_000, seed=1)
     np.testing.assert_allclose(staying.fit([many, few]), constants, rtol=0.4)
 
 
 def test_each_set_counts_the_same_however_large():
-    often, seldom = foretold((2.0, 0.0, 0.0), 20_000), foretold((-2.0, 0.0, 0.0), 500)
+    often, seldom = foretold((2.0, 0.0, 0.0, 0.0), 20_000), foretold((-2.0, 0.0, 0.0, 0.0), 500)
     bias, *_ = staying.fit([often, seldom])
     assert abs(bias) < 0.5
 
@@ -37,11 +40,15 @@ def test_a_word_that_the_final_text_has_elsewhere_did_not_stay():
     assert staying._in_place(["A", "B", "C"], ["A", "X", "C", "B"]) == {0, 2}
 
 
-def test_previews_of_a_clip_are_examples(recognizer):
+@pytest.mark.parametrize("lm", ["none", ""])
+def test_previews_of_a_clip_are_examples(lm):
+    recognizer = load_recognizer(Settings(model="embedded", lm=lm))
     said = synthesis.flite(SENTENCES[0], random.Random(0))
     known = staying.examples(recognizer, [corpus.Clip(said.samples, SENTENCES[0], said.voice)])
     assert len(known) >= 3
-    heard, doubt, stayed = known.T
+    heard, greedily, guided, stayed = known.T
+    doubt, none = (greedily, guided) if lm else (guided, greedily)
+    assert not none.any()
     assert (heard >= 0).all()
     assert (heard < 150).all()
     assert (doubt >= 0).all()
@@ -56,7 +63,7 @@ def test_the_table_has_a_row_for_each_set(tmp_path, capsys):
     staying.main(["embedded", "--corpus", str(tmp_path), "--limit", "2"])
     constants, _, _, _, *rows = capsys.readouterr().out.splitlines()
     assert constants.startswith("bias ")
-    assert len(rows) == 2
+    assert len(rows) == 4, "each set, read greedily and with the language model"
 
 
 def test_without_held_out_speech_it_says_so(tmp_path):

@@ -1,24 +1,31 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.ctc import FrameWord, Vocabulary, decode
+from streamer.core.ctc import FrameWord, GreedyReader, Vocabulary, decode
 from streamer.core.stitcher import LONG_HEARD, Stitcher, chance_to_stay, contradicted
 
 TOKENS = ("<pad>", "|", *"ABCDEHILNOPRSTUWY")
 VOCABULARY = Vocabulary(TOKENS, blank=0, delimiter=1, special=frozenset())
 RIGHT = 10
+PAUSE = "_" * 30
+"""After so much a clear word is sure."""
 
 
-def emission(path, peak=0.95):
+def emission(path, peak=0.999):
     """Log-probabilities whose most probable path is `path`: letters, `_` for blank."""
     ids = [0 if token == "_" else TOKENS.index(token) for token in path]
     probabilities = np.full((len(ids), len(TOKENS)), (1 - peak) / (len(TOKENS) - 1))
     probabilities[np.arange(len(ids)), ids] = peak
     return np.log(probabilities).astype(np.float32)
+
+
+def stitching(right_context=RIGHT, read=GreedyReader(VOCABULARY)):  # noqa: B008
+    return Stitcher(VOCABULARY, read, right_context)
 
 
 def texts(words):
@@ -57,7 +64,7 @@ def windows(draw, frames):
 @given(data=st.data(), path=paths())
 def test_no_word_is_doubled_or_lost_wherever_the_windows_lie(data, path):
     truth = emission(path)
-    stitcher = Stitcher(VOCABULARY, RIGHT)
+    stitcher = stitching()
     before = []
     for first, end in data.draw(windows(len(truth))):
         stitcher.preview(first, truth[first:end])
@@ -74,7 +81,7 @@ def test_no_word_is_doubled_or_lost_wherever_the_windows_lie(data, path):
 def test_stable_only_grows_even_if_the_network_contradicts_itself(data, path, seed):
     generator = np.random.default_rng(seed)
     truth = emission(path)
-    stitcher = Stitcher(VOCABULARY, RIGHT)
+    stitcher = stitching()
     before = []
     for first, end in data.draw(windows(len(truth))):
         heard = truth[first:end].copy()
@@ -84,23 +91,79 @@ def test_stable_only_grows_even_if_the_network_contradicts_itself(data, path, se
         before = list(stitcher.stable)
 
 
+class Fickle:
+    """Finds other words each time, as a reader that knows language may when it hears more."""
+
+    guided = True
+
+    def __init__(self, generator):
+        self.generator = generator
+        self.asked = []
+
+    def __call__(self, log_probs, after=()):
+        self.asked.append((len(log_probs), list(after)))
+        words = decode(log_probs, VOCABULARY)
+        return [replace(word, text=str(self.generator.choice(list("AB")))) for word in words]
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), path=paths(min_words=8, max_words=20), seed=st.integers(0, 1000))
+def test_stable_only_grows_even_if_the_reader_changes_its_mind(data, path, seed):
+    truth = emission(path)
+    read = Fickle(np.random.default_rng(seed))
+    stitcher = stitching(read=read)
+    before = []
+    for first, end in data.draw(windows(len(truth))):
+        stitcher.preview(first, truth[first:end])
+        assert stitcher.stable[: len(before)] == before
+        before = list(stitcher.stable)
+        assert shown(stitcher)[: len(read.asked[-1][1])] == read.asked[-1][1]
+
+
+def test_previews_read_only_what_they_can_change():
+    truth = emission("SO_|_WE_|_" * 30 + PAUSE)
+    read = Fickle(np.random.default_rng(0))
+    stitcher = stitching(read=read)
+    for end in range(40, len(truth), 20):
+        stitcher.preview(max(0, end - 80), truth[max(0, end - 80) : end])
+    assert max(frames for frames, _ in read.asked) <= 80 + 20 + 5, "the window, a step, a word"
+    assert max(len(after) for _, after in read.asked) > 30
+    assert len(shown(stitcher)) == 60
+
+
+def test_what_was_foreseen_is_not_read_again():
+    truth = emission("_SO_|_WE_|_")
+    read = Fickle(np.random.default_rng(0))
+    stitcher = stitching(read=read)
+    stitcher.foresee(truth)
+    words, _ = stitcher.finish(truth, split=False)
+    assert len(read.asked) == 1
+    assert len(words) == 2
+    other = stitching(read=read)
+    other.foresee(truth)
+    other.finish(truth[:-2], split=False)
+    assert len(read.asked) == 3
+
+
 def test_an_unsure_word_and_those_after_it_stay_tentative_until_it_is_sure():
-    doubtful = np.concatenate((emission("SO_|_"), emission("WE", 0.6), emission("_|_CAN_|_SET_|_")))
-    stitcher = Stitcher(VOCABULARY, right_context=0)
+    rest = emission("_|_CAN_|_SET_|_" + PAUSE)
+    doubtful = np.concatenate((emission("SO_|_"), emission("WE", 0.6), rest))
+    stitcher = stitching(0)
     for _ in range(3):
         stitcher.preview(0, doubtful)
     assert (texts(stitcher.stable), texts(stitcher.tentative)) == (["SO"], ["WE", "CAN", "SET"])
-    stitcher.preview(0, emission("SO_|_WE_|_CAN_|_SET_|_"))
+    stitcher.preview(0, emission("SO_|_WE_|_CAN_|_SET_|_" + PAUSE))
     assert texts(stitcher.stable) == ["SO", "WE", "CAN", "SET"]
 
 
 def test_a_window_that_reaches_back_corrects_what_is_not_stable():
-    stitcher = Stitcher(VOCABULARY, right_context=0)
-    unsure = np.concatenate((emission("SO_|_"), emission("WE", 0.6), emission("_|_CAN_|_")))
+    stitcher = stitching(0)
+    rest = emission("_|_CAN_|_" + PAUSE)
+    unsure = np.concatenate((emission("SO_|_"), emission("WE", 0.6), rest))
     stitcher.preview(0, unsure)
     stitcher.preview(8, unsure[8:])  # has slid past the unsure word
     assert texts(stitcher.stable) == ["SO"]
-    whole = emission("SO_|_HE_|_CAN_|_")
+    whole = emission("SO_|_HE_|_CAN_|_" + PAUSE)
     stitcher.preview(0, whole)
     assert shown(stitcher) == ["SO", "HE", "CAN"]
 
@@ -113,7 +176,7 @@ def test_a_word_on_a_cut_appears_exactly_once(data, path):
     bounds = [0, *sorted(cuts), len(truth)]
     # No word is that long; what lasts from cut to cut is dealt with below.
     assume(all(end - start > 30 for start, end in itertools.pairwise(bounds)))
-    stitcher = Stitcher(VOCABULARY, RIGHT)
+    stitcher = stitching()
     said = []
     for start, end in itertools.pairwise(bounds):
         ahead = data.draw(st.integers(start, len(truth)))
@@ -124,7 +187,7 @@ def test_a_word_on_a_cut_appears_exactly_once(data, path):
 
 
 def test_a_cut_word_moves_to_the_next_segment_with_its_letters():
-    stitcher = Stitcher(VOCABULARY, RIGHT)
+    stitcher = stitching()
     words, following = stitcher.finish(emission("__SO_|__HEL"), split=True)
     assert texts(words) == ["SO"]
     assert following.carried == 3
@@ -134,7 +197,7 @@ def test_a_cut_word_moves_to_the_next_segment_with_its_letters():
 
 
 def test_a_word_that_only_lacks_its_delimiter_is_not_lost_at_a_cut():
-    stitcher = Stitcher(VOCABULARY, RIGHT)
+    stitcher = stitching()
     words, following = stitcher.finish(emission("_SO_|_YES____"), split=True)
     assert texts(words) == ["SO"]
     words, _ = following.finish(emission("____"), split=False)
@@ -143,7 +206,7 @@ def test_a_word_that_only_lacks_its_delimiter_is_not_lost_at_a_cut():
 
 def test_the_segment_after_a_cut_knows_what_was_previewed_of_it():
     truth = emission("SO_|_WE_|__CAN_|_SET_|_")
-    stitcher = Stitcher(VOCABULARY, right_context=0)
+    stitcher = stitching(0)
     stitcher.preview(0, truth)
     _, following = stitcher.finish(truth[:10], split=True)
     assert len(following.emission) == following.carried + 13
@@ -153,7 +216,7 @@ def test_the_segment_after_a_cut_knows_what_was_previewed_of_it():
 
 
 def test_what_never_ends_is_not_carried_for_ever():
-    stitcher = Stitcher(VOCABULARY, RIGHT)
+    stitcher = stitching()
     said = []
     for _ in range(20):
         words, stitcher = stitcher.finish(emission("_A_B" * 10), split=True)
@@ -163,19 +226,20 @@ def test_what_never_ends_is_not_carried_for_ever():
 
 
 def test_a_model_without_a_delimiter_is_cut_where_it_is_cut():
-    stitcher = Stitcher(Vocabulary(TOKENS, 0, None, frozenset({1})), RIGHT)
+    unparted = Vocabulary(TOKENS, 0, None, frozenset({1}))
+    stitcher = Stitcher(unparted, GreedyReader(unparted), RIGHT)
     words, following = stitcher.finish(emission("_A_B"), split=True)
     assert texts(words) == ["AB"]
     assert following.carried == 0
 
 
 def test_a_word_becomes_stable_when_two_windows_agree_and_enough_audio_follows():
-    truth = emission("_SO_|" + "_" * 20)
-    stitcher = Stitcher(VOCABULARY, RIGHT)
-    for end, stable in [(8, []), (12, []), (13, ["SO"])]:
+    truth = emission("_SO_|" + "_" * 60)
+    stitcher = stitching(40)
+    for end, stable in [(38, []), (42, []), (43, ["SO"])]:
         stitcher.preview(0, truth[:end])
         assert (end, texts(stitcher.stable)) == (end, stable)
-    fresh = Stitcher(VOCABULARY, RIGHT)
+    fresh = stitching(40)
     fresh.preview(0, truth)
     assert texts(fresh.stable) == []
     fresh.preview(0, truth)
@@ -183,46 +247,46 @@ def test_a_word_becomes_stable_when_two_windows_agree_and_enough_audio_follows()
 
 
 def test_a_word_that_was_spelled_otherwise_before_is_tentative():
-    stitcher = Stitcher(VOCABULARY, 0)
-    stitcher.preview(0, emission("_SO_|_"))
-    stitcher.preview(0, emission("_NO_|_"))
+    stitcher = stitching(0)
+    stitcher.preview(0, emission("_SO_|_" + PAUSE))
+    stitcher.preview(0, emission("_NO_|_" + PAUSE))
     assert (texts(stitcher.stable), texts(stitcher.tentative)) == ([], ["NO"])
 
 
 def test_stable_words_withstand_a_later_window():
-    stitcher = Stitcher(VOCABULARY, 0)
+    stitcher = stitching(0)
     for _ in range(2):
-        stitcher.preview(0, emission("_SO_|__WE"))
-    stitcher.preview(0, emission("_NO_|__WE_ARE_|"))
+        stitcher.preview(0, emission("_SO_|_" + PAUSE + "_WE"))
+    stitcher.preview(0, emission("_NO_|_" + PAUSE + "_WE_ARE_|"))
     assert texts(stitcher.stable) == ["SO"]
     assert texts(stitcher.tentative) == ["WEARE"]
 
 
 def test_a_hole_freezes_stable_and_joins_nothing():
-    truth = emission("SO_|_WE_|__CAN_|_SET_|_IT_|__")
-    stitcher = Stitcher(VOCABULARY, 0)
+    truth = emission("SO_|_" + PAUSE + "WE_|__CAN_|_SET_|_IT_|__")
+    stitcher = stitching(0)
     for _ in range(2):
-        stitcher.preview(0, truth[:6])
+        stitcher.preview(0, truth[:36])
     assert texts(stitcher.stable) == ["SO"]
     known = stitcher.emission.copy()
-    for end in (25, 27, 29):
-        read = stitcher.preview(13, truth[13:end])
+    for end in (55, 57, 59):
+        read = stitcher.preview(43, truth[43:end])
         assert texts(stitcher.stable) == ["SO"]
-        assert texts(stitcher.tentative) == texts(decode(truth[13:end], VOCABULARY))
-        assert np.array_equal(read, truth[13:end])
+        assert texts(stitcher.tentative) == texts(decode(truth[43:end], VOCABULARY))
+        assert np.array_equal(read, truth[43:end])
     assert np.array_equal(stitcher.emission, known)
     assert texts(stitcher.finish(truth, split=False)[0]) == ["SO", "WE", "CAN", "SET", "IT"]
 
 
 def test_frames_that_windows_slide_past_are_settled_inside_a_word():
-    path = "_" + "A_B_" * 20 + "|____________"
+    path = "_" + "A_B_" * 20 + "|" + PAUSE
     truth = emission(path)
-    stitcher = Stitcher(VOCABULARY, RIGHT)
+    stitcher = stitching()
     for end in range(16, len(path), 8):
         first = max(0, end - 24)
         stitcher.preview(first, truth[first:end])
     for _ in range(2):
-        stitcher.preview(len(path) - 24, truth[-24:])
+        stitcher.preview(len(path) - 34, truth[-34:])
     assert texts(stitcher.stable) == ["AB" * 20]
 
 
@@ -250,10 +314,11 @@ def test_contradicted_is_bounded_and_nothing_for_a_beginning(stable, final):
 
 
 def test_a_word_is_likelier_to_stay_the_more_was_heard_and_the_surer_its_letters():
-    def chance(confidence, heard):
-        return chance_to_stay(FrameWord("WORD", 0, 9, 10, confidence), heard)
+    def chance(confidence, heard, guided=False):
+        return chance_to_stay(FrameWord("WORD", 0, 9, 10, confidence), heard, guided=guided)
 
     assert chance(0.99, 0) < chance(0.99, 10) < chance(0.99, LONG_HEARD)
     assert chance(0.99, LONG_HEARD) == chance(0.99, 250)
     assert chance(0.3, 10) < chance(0.6, 10) < chance(1.0, 10) < 1
     assert chance(0.99, 10) > 0.5 > chance(0.3, 10) > 0
+    assert chance(0.8, 10) < chance(0.8, 10, guided=True), "language makes up for doubt"

@@ -1,8 +1,9 @@
 """Fit what confidence means for a model's weights: ``python -m training.calibrate CHECKPOINT``.
 
 Every second clip of each held-out set teaches `streamer.core.ctc.Calibration`; the others say what
-that is worth. Writes ``calibration.json`` into the checkpoint's folder, with the SHA-256 of the
-weights that it is of: run it again whenever they change.
+that is worth. Once for words that are read greedily and, where the folder holds a language model,
+once for words that are read with it. Writes ``calibration.json`` into the checkpoint's folder, with
+the SHA-256 of the weights that it is of: run it again whenever they change.
 """
 
 import argparse
@@ -15,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from streamer.core.ctc import Calibration, FrameWord, decode, doubt
+from streamer.config import NO_LM, Settings
+from streamer.core.ctc import Calibration, FrameWord, doubt
 from streamer.evaluation.calibration import are_right, calibration_error
 from streamer.recognition import load_recognizer, resolve
-from streamer.recognition.letters import CALIBRATION
+from streamer.recognition.letters import CALIBRATION, LANGUAGE_MODEL
 from streamer.recognition.recognizer import Recognizer
 from training.corpus import Clip
 from training.scoring import HELD_OUT, held_out_sets, padded
@@ -48,7 +50,7 @@ def hear(recognizer: Recognizer, clips: Sequence[Clip]) -> Heard:
     """Recognize clips as `training.scoring` does."""
     heard = Heard()
     for clip in clips:
-        words = decode(recognizer.log_probs(padded(clip)), recognizer.vocabulary)
+        words = recognizer.read(recognizer.log_probs(padded(clip)))
         heard.words += words
         heard.right += are_right(clip.text.split(), [word.text for word in words])
     return heard
@@ -87,15 +89,20 @@ def main(argv: list[str] | None = None) -> None:
     checkpoint = resolve(options.checkpoint)
     weights = next(checkpoint.folder.glob("*.safetensors"), checkpoint.folder / "pytorch_model.bin")
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    recognizer = load_recognizer(checkpoint=checkpoint)
-    calibration, tested = calibrate(recognizer, held_out_sets(options.corpus))
-    written = {"bias": calibration.bias, "slope": calibration.slope, "weights_sha256": sha256}
+    own = (checkpoint.folder / LANGUAGE_MODEL).is_file()
+    written: dict[str, object] = {"weights_sha256": sha256}
+    sets = held_out_sets(options.corpus)
+    for reader, lm in (("greedy", NO_LM), ("lm", ""))[: 1 + own]:
+        recognizer = load_recognizer(Settings(lm=lm), checkpoint=checkpoint)
+        calibration, tested = calibrate(recognizer, sets)
+        written[reader] = {"bias": calibration.bias, "slope": calibration.slope}
+        print(f"\n{reader}: bias {calibration.bias}, slope {calibration.slope}\n")
+        print("| set, other half | words | right | mean, ECE before | | mean, ECE after | |")
+        print("|" + " --- |" * 7)
+        for name, heard in tested.items():
+            print(f"| {HELD_OUT[name]} | {heard.row(calibration)} |")
+        print(f"| all | {sum(tested.values(), Heard()).row(calibration)} |")
     (checkpoint.folder / CALIBRATION).write_text(json.dumps(written, indent=1) + "\n")
-    print("| set, other half | words | right | mean, ECE before | | mean, ECE after | |")
-    print("|" + " --- |" * 7)
-    for name, heard in tested.items():
-        print(f"| {HELD_OUT[name]} | {heard.row(calibration)} |")
-    print(f"| all | {sum(tested.values(), Heard()).row(calibration)} |")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""A word n-gram model from text: ``python -m training.ngram TEXT... --output words.arpa``.
+"""A word n-gram model from text: ``python -m training.ngram TEXT... --output words.arpa.gz``.
 
 Interpolated modified Kneser-Ney (Chen and Goodman, 1998), written as an ARPA file with backoff,
-for `streamer --lm`. TEXT is a file with one sentence a line, a ``.tsv`` with a column
-``transcript``, or `bible` or `wordnet`, which Debian has.
+for `streamer --lm`; gzipped where the name ends so. TEXT is a file with one sentence a line, a
+``.tsv`` with a column ``transcript``, or `bible` or `wordnet`, which Debian has.
 """
 
 import argparse
 import csv
+import gzip
+import io
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -22,10 +24,11 @@ NEVER = -99.0
 Grams = Counter[tuple[str, ...]]
 
 
-def sentences(source: str) -> Iterator[str]:
+def sentences(source: str, left_out: str = "") -> Iterator[str]:
     """The sentences of a source that is named as on the command line, in A to Z and apostrophe.
 
-    What training keeps apart to be measured on is kept apart here too, from `bible` and `wordnet`.
+    What training keeps apart to be measured on is kept apart here too, from `bible` and `wordnet`;
+    rows of a table with `left_out` in one of their fields are left out as well.
     """
     own = False
     texts: Iterable[str]
@@ -36,7 +39,11 @@ def sentences(source: str) -> Iterator[str]:
     elif source.endswith(".tsv"):
         with Path(source).open(encoding="utf-8", newline="") as table:
             rows = csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE)
-            texts = [row["transcript"] for row in rows]
+            texts = [
+                row["transcript"]
+                for row in rows
+                if not left_out or not any(left_out in (field or "") for field in row.values())
+            ]
     else:
         texts = lines(Path(source))
     for text in texts:
@@ -132,9 +139,9 @@ class Model:
         for size, table in enumerate(tables, start=1):
             file.write(f"\n\\{size}-grams:\n")
             for gram in sorted(table):
-                line = f"{table[gram] / math.log(10):.5f}\t{' '.join(gram)}"
+                line = f"{table[gram] / math.log(10):.3f}\t{' '.join(gram)}"
                 if gram in self.backoffs:
-                    line += f"\t{self.backoffs[gram] / math.log(10):.5f}"
+                    line += f"\t{self.backoffs[gram] / math.log(10):.3f}"
                 file.write(line + "\n")
         file.write("\n\\end\\\n")
 
@@ -156,14 +163,25 @@ def main(argv: list[str] | None = None) -> None:
     add("text", nargs="+", metavar="TEXT", help="a file, `bible` or `wordnet`")
     add("--order", type=int, default=3, help="words of the longest n-grams")
     add("--prune", default="0,0,1", metavar="N,N,N", help="leave out n-grams seen so often or less")
+    add("--leave-out", default="", metavar="TEXT", help="rows of a .tsv that hold this text")
     add("--output", type=Path, required=True, metavar="FILE", help="where the ARPA file goes")
     options = parser.parse_args(argv)
-    texts = [sentence for source in options.text for sentence in sentences(source)]
+    sources = (sentences(source, options.leave_out) for source in options.text)
+    texts = [sentence for source in sources for sentence in source]
     if not texts:
         raise SystemExit("training.ngram: no sentences in these texts; give others")
     model = Model(texts, options.order, tuple(map(int, options.prune.split(","))))
-    with options.output.open("w", encoding="utf-8") as file:
-        model.write(file)
+    if options.output.suffix == ".gz":
+        # Neither name nor time in it, so that the same text gives the same file.
+        with (
+            options.output.open("wb") as raw,
+            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
+            io.TextIOWrapper(packed, encoding="utf-8") as file,
+        ):
+            model.write(file)
+    else:
+        with options.output.open("w", encoding="utf-8") as file:
+            model.write(file)
     sizes = ", ".join(f"{len(table)} {size}-grams" for size, table in enumerate(model.logs, 1))
     print(f"{options.output}: {sizes}")
 

@@ -1,8 +1,10 @@
 """Fit which words of a preview stay: ``python -m training.staying CHECKPOINT``.
 
-Every second clip of each held-out set is played through voice detection and previews; each
-tentative word of each preview is one example, right if the final text has it at its place. Prints
-the constants of `streamer.core.stitcher.chance_to_stay`, and what they foretell of the other clips.
+Every second clip of the held-out sets is played through voice detection and previews; each
+tentative word of each preview is one example, right if the final text has it at its place. Greedily
+and, where the folder holds a language model, once more with it: the constants of
+`streamer.core.stitcher.chance_to_stay` are the same for both but for the weight of doubt. Prints
+them, and what they foretell of the other clips.
 """
 
 import argparse
@@ -14,36 +16,43 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 from scipy.optimize import minimize
 
-from streamer.config import Settings
+from streamer.config import NO_LM, Settings
 from streamer.core.ctc import FrameWord, doubt
 from streamer.core.segmenter import Segmenter
+from streamer.core.session import SHOWN_CHANCE
 from streamer.core.stitcher import LONG_HEARD, Stitcher
 from streamer.evaluation.offline import faint_noise
 from streamer.messages import SAMPLE_RATE
-from streamer.recognition import load_recognizer
+from streamer.recognition import load_recognizer, resolve
+from streamer.recognition.letters import LANGUAGE_MODEL
 from streamer.recognition.recognizer import Recognizer
 from streamer.recognition.vad import VoiceDetector
 from training.corpus import Clip
 from training.scoring import HELD_OUT, held_out_sets
 
 Examples = NDArray[np.float64]
-"""Shape (words, 3): frames heard after the word; root of its doubt; 1 if it stayed, else 0."""
+"""Shape (words, 4): frames heard after the word; root of its doubt, read greedily and else; 1 if it
+stayed, else 0."""
+Constants = tuple[float, float, float, float]
+"""Bias, gain by frame, loss by root of doubt where it is read greedily, and where it is not."""
+LEFT_OUT = "chapters"
+"""The set that policies are measured on whole."""
 
 
 def examples(recognizer: Recognizer, clips: Sequence[Clip]) -> Examples:
     """The tentative words of all previews of the clips."""
     rows = [row for clip in clips for row in _of_one(recognizer, clip)]
-    return np.array(rows, np.float64).reshape(-1, 3)
+    return np.array(rows, np.float64).reshape(-1, 4)
 
 
-def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[int, float, bool]]:
+def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[int, float, float, bool]]:
     settings, grid = Settings(), recognizer.grid
     samples = np.asarray(clip.samples, np.float32) / np.float32(32768)
     pause = faint_noise(samples, SAMPLE_RATE)
     detector = VoiceDetector(settings.vad_mode, settings.vad_frame_ms)
     segmenter = Segmenter(settings, grid, detector)
     right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
-    stitcher = Stitcher(recognizer.vocabulary, right_context)
+    stitcher = Stitcher(recognizer.vocabulary, recognizer.read, right_context)
     looks: list[tuple[list[FrameWord], int, int]] = []  # words, how many are stable, frames
     for window in segmenter.push(np.concatenate((pause, samples, pause))) + segmenter.flush():
         log_probs = recognizer.log_probs(window.samples)
@@ -58,7 +67,9 @@ def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[int, float, bo
         for words, stable, frames in looks:
             stay = _in_place([word.text for word in words], [word.text for word in final])
             for place, word in enumerate(words[stable:], stable):
-                yield frames - word.end, doubt(word) ** 0.5, place in stay
+                root = doubt(word) ** 0.5
+                roots = (0.0, root) if recognizer.read.guided else (root, 0.0)
+                yield frames - word.end, *roots, place in stay
         looks = []
 
 
@@ -73,28 +84,31 @@ def _in_place(shown: Sequence[str], final: Sequence[str]) -> set[int]:
     }
 
 
-def fit(sets: Sequence[Examples]) -> tuple[float, float, float]:
-    """Bias, gain by frame, loss by root of doubt, under which what happened is most probable.
+def fit(sets: Sequence[Examples]) -> Constants:
+    """The constants under which what happened is most probable.
 
     Each set counts the same, however long its clips are.
     """
 
-    def surprise(constants: tuple[float, float, float]) -> float:
+    def surprise(constants: Constants) -> float:
         means = [
-            np.logaddexp(0, np.where(known[:, 2] > 0, -1, 1) * logits(known, constants)).mean()
+            np.logaddexp(0, np.where(known[:, 3] > 0, -1, 1) * logits(known, constants)).mean()
             for known in sets
         ]
         return float(np.mean(means))
 
-    bias, by_frame, by_doubt = minimize(surprise, (0.0, 0.02, 1.0)).x
-    return float(bias), float(by_frame), float(by_doubt)
+    bias, by_frame, greedy, guided = minimize(surprise, (0.0, 0.02, 1.0, 1.0)).x
+    return float(bias), float(by_frame), float(greedy), float(guided)
 
 
-def logits(known: Examples, constants: tuple[float, float, float]) -> NDArray[np.float64]:
+def logits(known: Examples, constants: Constants) -> NDArray[np.float64]:
     """What `chance_to_stay` computes, before the logistic function."""
-    bias, by_frame, by_doubt = constants
+    bias, by_frame, greedy, guided = constants
     result: NDArray[np.float64] = (
-        bias + by_frame * np.minimum(known[:, 0], LONG_HEARD) - by_doubt * known[:, 1]
+        bias
+        + by_frame * np.minimum(known[:, 0], LONG_HEARD)
+        - greedy * known[:, 1]
+        - guided * known[:, 2]
     )
     return result
 
@@ -108,19 +122,28 @@ def main(argv: list[str] | None = None) -> None:
     add("--limit", type=int, help="only so many clips of each set")
     options = parser.parse_args(argv)
     sets = held_out_sets(options.corpus, options.limit)
+    sets.pop(LEFT_OUT, None)
     if not sets:
         raise SystemExit(f"training: no held-out sets in {options.corpus}")
-    recognizer = load_recognizer(options.checkpoint)
-    constants = fit([examples(recognizer, clips[::2]) for clips in sets.values()])
-    print("bias {:.2f}, by frame {:.4f}, by doubt {:.2f}\n".format(*constants))
-    print("| set, other half | words | stay | of those likely to | of the others |")
+    checkpoint = resolve(options.checkpoint)
+    own = (checkpoint.folder / LANGUAGE_MODEL).is_file()
+    readers = {
+        name: load_recognizer(Settings(lm=lm), checkpoint=checkpoint)
+        for name, lm in (("greedily", NO_LM), ("with its language model", ""))[: 1 + own]
+    }
+    constants = fit(
+        [examples(reader, clips[::2]) for reader in readers.values() for clips in sets.values()]
+    )
+    print("bias {:.2f}, by frame {:.4f}, by doubt {:.2f}, guided {:.2f}\n".format(*constants))
+    print("| read, set, other half | words | stay | of those likely to | of the others |")
     print("|" + " --- |" * 5)
-    for name, clips in sets.items():
-        known = examples(recognizer, clips[1::2])
-        likely = logits(known, constants) >= 0
-        parts = (known, known[likely], known[~likely])
-        shares = [f"{part[:, 2].mean():.3f}" if len(part) else "–" for part in parts]
-        print(f"| {HELD_OUT[name]} | {len(known)} | {' | '.join(shares)} |")
+    for read, recognizer in readers.items():
+        for name, clips in sets.items():
+            known = examples(recognizer, clips[1::2])
+            likely = logits(known, constants) >= np.log(SHOWN_CHANCE / (1 - SHOWN_CHANCE))
+            parts = (known, known[likely], known[~likely])
+            shares = [f"{part[:, 3].mean():.3f}" if len(part) else "–" for part in parts]
+            print(f"| {read}, {HELD_OUT[name]} | {len(known)} | {' | '.join(shares)} |")
 
 
 if __name__ == "__main__":

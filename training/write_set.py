@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     add("folder", type=Path)
     add("--corpus", type=Path, default=Path("training/data/corpus"))
     add("--limit", type=int, help="only so many clips")
+    add("--unseen", action="store_true", help="every second clip: curves are fitted on the others")
     options = parser.parse_args(argv)
     sets = held_out_sets(options.corpus, options.limit)
     if options.set not in sets:
@@ -31,6 +32,8 @@ def main(argv: list[str] | None = None) -> None:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(("file", "transcript"))
         for number, clip in enumerate(sets[options.set]):
+            if options.unseen and number % 2 == 0:
+                continue
             name = f"{options.set}-{number:04}.wav"
             soundfile.write(options.folder / name, clip.samples, SAMPLE_RATE)
             table.writerow((name, clip.text))

@@ -76,7 +76,7 @@ class _Prefix:
 
 
 class BeamReader:
-    """Reads the emissions of whole utterances.
+    """Reads emissions; see `streamer.core.ctc.Reader`.
 
     Args:
         vocabulary: what the columns mean; it has a delimiter.
@@ -100,33 +100,34 @@ class BeamReader:
         self._model, self._hotwords = model, hotwords
         self._model_weight, self._word_bonus = model_weight, word_bonus
         self._unknown_cost, self._hotword_bonus = unknown_cost, hotword_bonus
+        self.guided = model is not None
         self._unknown = model_weight * model.score("", UNKNOWN)[0] if model else 0.0
         self._most_for_a_letter = math.exp(hotword_bonus) if hotwords else 1.0
 
-    def __call__(self, log_probs: LogProbs) -> list[FrameWord]:
+    def __call__(self, log_probs: LogProbs, after: Sequence[str] = ()) -> list[FrameWord]:
         """The words of the best text.
 
         Args:
             log_probs: shape (frames, vocabulary).
+            after: the words before it, where it is not a beginning.
         """
         if len(log_probs) == 0:
             return []
-        text = self.text(log_probs)
+        text = self.text(log_probs, after)
         return read_path(align(text, log_probs, self._vocabulary), log_probs, self._vocabulary)
 
-    def text(self, log_probs: LogProbs) -> list[int]:
-        """The best text: ids of its letters, and one delimiter between each two words.
-
-        Args:
-            log_probs: shape (frames, vocabulary).
-        """
+    def text(self, log_probs: LogProbs, after: Sequence[str] = ()) -> list[int]:
+        """The best text: ids of its letters, and one delimiter between each two words."""
         delimiter = self._delimiter
         probs = np.exp(log_probs, dtype=np.float64)
         hidden = sorted({self._vocabulary.blank} | self._vocabulary.special)
         blanks = probs[:, hidden].sum(axis=1).tolist()
         probs[:, hidden] = 0.0
         root = _Prefix(None, delimiter)
-        root.context = self._model.start if self._model else ""
+        if self._model:
+            root.context = self._model.start
+            for word in after[-self._model.order :]:
+                root.context = self._model.score(root.context, word)[1]
         root.ends_blank = root.weight = 1.0
         beam = [root]
         for frame, (blank, row) in enumerate(zip(blanks, probs.tolist(), strict=True)):

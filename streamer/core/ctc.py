@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
 
     from streamer.messages import LogProbs
 
     Path: TypeAlias = npt.NDArray[np.intp]
     """One token's id a frame, shape (frames,)."""
-    Reader: TypeAlias = Callable[[LogProbs], list["FrameWord"]]
-    """What turns an utterance's emission into its final words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +82,43 @@ class FrameWord:
     closed: int | None
     confidence: float
 
+    def later(self, frames: int) -> FrameWord:
+        """The same word in an emission that begins so much earlier."""
+        closed = None if self.closed is None else self.closed + frames
+        return replace(self, start=self.start + frames, end=self.end + frames, closed=closed)
+
+
+class Reader(Protocol):
+    """What turns emissions into words. It keeps nothing from one to the next."""
+
+    @property
+    def guided(self) -> bool:
+        """Whether it knows language, so that a word of doubtful letters may well be right."""
+
+    def __call__(self, log_probs: LogProbs, after: Sequence[str] = ()) -> list[FrameWord]:
+        """The words of an emission, shape (frames, vocabulary), that follows the words `after`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GreedyReader:
+    """Reads the most probable path, whatever it spells; see `decode`."""
+
+    vocabulary: Vocabulary
+    guided: bool = field(default=False, init=False)
+
+    def __call__(self, log_probs: LogProbs, after: Sequence[str] = ()) -> list[FrameWord]:
+        """The words of the path; the ones before do not matter."""
+        return decode(log_probs, self.vocabulary)
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """What a model's belief in a word's letters is worth: the chance that the word is right.
 
-    A network is far surer of its letters than it is right. The chance falls with the doubt about
-    all of the word's letters together, in nats, as a logistic curve of its square root: two
-    numbers, fitted on speech that the model was not trained on (`training/calibrate.py`). None
-    of the other figures of an emission that were tried foretold new words better by itself.
+    A network is far surer of its letters than it is right, and less so where language has chosen
+    them. The chance falls with the doubt about a word's letters, as a logistic curve of its square
+    root: two numbers for each way of reading, fitted on speech that the model was not trained on
+    (`training/calibrate.py`).
     """
 
     bias: float
@@ -106,8 +130,8 @@ class Calibration:
 
 
 def doubt(word: FrameWord) -> float:
-    """Minus the logarithm of the product of the letters' probabilities; 0 is none."""
-    return max(0.0, -len(word.text) * math.log(max(word.confidence, 1e-30)))
+    """The mean doubt about a word's letters, in nats: minus their probabilities' mean logarithm."""
+    return max(0.0, -math.log(max(word.confidence, 1e-30)))
 
 
 def decode(log_probs: LogProbs, vocabulary: Vocabulary) -> list[FrameWord]:

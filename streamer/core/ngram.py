@@ -20,13 +20,14 @@ class NGram:
         order: words of the longest n-grams.
 
     Attributes:
+        order: words of the longest n-grams.
         start: the context at the beginning of an utterance.
     """
 
     def __init__(
         self, probabilities: Mapping[str, float], backoffs: Mapping[str, float], order: int
     ) -> None:
-        self._probabilities, self._backoffs, self._order = probabilities, backoffs, order
+        self._probabilities, self._backoffs, self.order = probabilities, backoffs, order
         self.start = BEGINNING if order > 1 and BEGINNING in probabilities else ""
         self._best: dict[str, float] = {}
         for word in self.words():
@@ -61,6 +62,6 @@ class NGram:
         if probability is None:
             return total + NEVER, ""
         # Where an n-gram is not there no longer one that ends with it is.
-        while found.count(" ") >= self._order - 1 and found:
+        while found.count(" ") >= self.order - 1 and found:
             found = found.partition(" ")[2]
         return total + probability, found

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.core.ctc import certainty, sentence_case
+from streamer.core.ctc import GreedyReader, certainty, sentence_case
 from streamer.core.resample import Resampler
 from streamer.core.segmenter import Segmenter
-from streamer.core.stitcher import Stitcher, chance_to_stay, contradicted
+from streamer.core.stitcher import Stitcher, contradicted
 from streamer.errors import InputError
 from streamer.messages import (
     SAMPLE_RATE,
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from streamer.core.segmenter import Detector
     from streamer.messages import LogProbs
 
-SHOWN_CHANCE, SHOWN_AFTER_MS = 0.45, 160
-"""A word that may still change is shown when it is about as likely to stay as not, but not at the
-very edge of what was heard."""
+SHOWN_CHANCE, SHOWN_AFTER_MS = 0.7, 160
+"""A word that may still change is shown when it is likely to stay, but not at the very edge of what
+was heard."""
 PATIENCE_MS = 1_400
 """Then it is shown however unsure it is. Measured, see docs/quality.md."""
 SHORT_TEXT_LETTERS = 8
@@ -74,7 +74,7 @@ class Session:
         previews: whether partial transcripts are wanted.
         calibration: the recognizer's; without one, a word's confidence is the geometric mean of
             its letters' probabilities.
-        read: what reads final texts; greedy where not given.
+        read: what reads the emissions; greedy where not given.
 
     Event times are seconds on the stream's clock; `at` is the stream time of the sample that made
     the event possible, which a driver with a real clock replaces by the time it is shown.
@@ -93,7 +93,7 @@ class Session:
         read: Reader | None = None,
     ) -> None:
         self._rate = source_rate
-        self._calibration, self._read = calibration, read
+        self._calibration = calibration
         self._settings = settings
         self._vocabulary = vocabulary
         self._raw = settings.raw or vocabulary.mixed_case
@@ -101,7 +101,7 @@ class Session:
         self._resampler = Resampler(source_rate)
         self._segmenter = Segmenter(settings, grid, detector, previews=previews)
         right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
-        self._stitcher = Stitcher(vocabulary, right_context)
+        self._stitcher = Stitcher(vocabulary, read or GreedyReader(vocabulary), right_context)
         self._continues = False
         self._shown: tuple[str, str] = ("", "")
         self._stable: list[FrameWord] = []
@@ -152,6 +152,8 @@ class Session:
         """Take a window's emission, shape (frames, vocabulary): what can be shown now."""
         if window.last:
             return self._finalize(window, log_probs)
+        if window.whole:
+            self._stitcher.foresee(log_probs[window.left :])
         first = (window.start - window.onset) // self._grid.hop + window.left
         emission = self._stitcher.preview(first, log_probs[window.left :])
         return self._partial(window, emission)
@@ -199,13 +201,15 @@ class Session:
         heard_ms = heard * self._grid.hop * 1000 // SAMPLE_RATE
         if heard_ms < SHOWN_AFTER_MS:
             return False
-        return heard_ms >= PATIENCE_MS or chance_to_stay(word, heard) >= SHOWN_CHANCE
+        return (
+            heard_ms >= PATIENCE_MS or self._stitcher.chance_to_stay(word, frames) >= SHOWN_CHANCE
+        )
 
     def _finalize(self, window: Window, log_probs: LogProbs) -> list[Partial | Final]:
         inside = log_probs[window.left : len(log_probs) - window.right]
         split = window.right > 0
         stitcher = self._stitcher
-        words, self._stitcher = stitcher.finish(inside, split=split, read=self._read)
+        words, self._stitcher = stitcher.finish(inside, split=split)
         if self._is_noise(words, stitcher.emission):
             words = []
         raw = [word.text for word in words]

@@ -5,42 +5,47 @@ which never changes, followed by the newest window's frames, and between them wh
 gave where that one does not reach back so far. What a CTC path spells in an unchanging prefix is
 unchanging too: the words that a delimiter closes inside it are the *stable* ones.
 
-The prefix grows to a place between two words once the words before it are sure: of high
-confidence, with enough audio after them (an encoder that looks both ways is unreliable near the
-edge), and spelled the same in the window before. So no seam lies inside a sure word. A word that
-is not sure stays tentative, with all that follow it, until a window or the final text says more.
+The prefix grows to a place between two words once the words before it are sure: likely to stay,
+with enough audio after them (an encoder that looks both ways is unreliable near the edge), and
+spelled the same in the window before. So no seam lies inside a sure word. A word that is not sure
+stays tentative, with all that follow it, until a window or the final text says more.
+
+Reading takes time where language is a part of it, so each window's is from the last place between
+two words on before which no window will change a frame any more.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.core.ctc import FrameWord, Vocabulary, decode, doubt
+from streamer.core.ctc import FrameWord, Vocabulary, doubt
 
 if TYPE_CHECKING:
     from streamer.core.ctc import Reader
     from streamer.messages import LogProbs
 
 
-STAY_BIAS, STAY_BY_FRAME, STAY_BY_DOUBT = 0.9, 0.0508, 2.24
+STAY_BIAS, STAY_BY_FRAME = 1.26, 0.0563
+STAY_BY_DOUBT, STAY_BY_DOUBT_GUIDED = 5.29, 2.26
 LONG_HEARD = 40
 """Fitted on previews of held-out speech by `python -m training.staying`; frames of 20 ms."""
-SURE = 0.93
-"""A word of less confidence may become another when more is heard, and waits for the final text.
-Measured, see docs/quality.md: with 0.9 three times as many stable words are taken back."""
+SURE = 0.92
+"""A word that is less likely to stay waits for the final text. Measured, see docs/quality.md."""
 
 
-def chance_to_stay(word: FrameWord, heard: int) -> float:
+def chance_to_stay(word: FrameWord, heard: int, *, guided: bool) -> float:
     """How likely a word that was read from a preview is to be in the final text, 0 … 1.
 
     A word at the edge of what was heard is often cut, and one of doubtful letters often misheard:
-    a logistic curve of the frames heard after it and of the square root of the doubt.
+    a logistic curve of the frames heard after it and of the square root of the doubt, which counts
+    for less where the reader knows language.
     """
     logit = STAY_BIAS + STAY_BY_FRAME * min(heard, LONG_HEARD)
-    logit -= STAY_BY_DOUBT * math.sqrt(doubt(word))
+    logit -= (STAY_BY_DOUBT_GUIDED if guided else STAY_BY_DOUBT) * math.sqrt(doubt(word))
     return 0.5 + 0.5 * math.tanh(0.5 * logit)
 
 
@@ -49,6 +54,7 @@ class Stitcher:
 
     Args:
         vocabulary: what the columns of the emissions mean.
+        read: what reads them.
         right_context: frames that must follow a word before it is stable.
 
     Attributes:
@@ -58,11 +64,15 @@ class Stitcher:
         stable, tentative: the words; `stable` only grows.
     """
 
-    def __init__(self, vocabulary: Vocabulary, right_context: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, read: Reader, right_context: int) -> None:
         self._vocabulary = vocabulary
+        self._read = read
         self._right_context = right_context
         self.emission: LogProbs = np.zeros((0, len(vocabulary.tokens)), np.float32)
         self.carried = self._settled = 0
+        self._closed: list[FrameWord] = []  # words that previews do not read again, up to here:
+        self._read_from = 0
+        self._whole: tuple[LogProbs, list[FrameWord]] | None = None
         self._previous: list[str] = []
         self.stable: list[FrameWord] = []
         self.tentative: list[FrameWord] = []
@@ -81,47 +91,72 @@ class Stitcher:
         if first > len(self.emission):
             # Previews were dropped and the windows have slid past frames that nobody recognized.
             # Words must not be joined across the hole: the final text will fill it.
-            self.tentative = decode(log_probs, self._vocabulary)
+            self.tentative = self._read(log_probs)
             self._previous = []
             return log_probs
         kept = max(self._settled, first)
         self.emission = np.concatenate((self.emission[:kept], log_probs[kept - first :]))
-        words = decode(self.emission, self._vocabulary)
+        words = self._words(kept)
         reliable = len(self.emission) - self._right_context
         for index in range(len(self.stable), len(words)):
             word = words[index]
             agreed = self._previous[index : index + 1] == [word.text]
-            if not agreed or word.closed is None or word.end > reliable or word.confidence < SURE:
+            if not agreed or word.closed is None or word.end > reliable:
                 break
-            # Between the delimiter and the next letter a letter that moves by a frame does no harm.
-            following = words[index + 1].start if index + 1 < len(words) else word.closed
-            self._settled = max(self._settled, (word.closed + following) // 2)
+            if self.chance_to_stay(word, len(self.emission)) < SURE:
+                break
+            self._settled = max(self._settled, _parting(words, index))
         closed = [
             word for word in words if word.closed is not None and word.closed <= self._settled
         ]
         self.stable, self.tentative = closed, words[len(closed) :]
+        if self._settled > self._read_from:
+            self._closed, self._read_from = list(self.stable), self._settled
         self._previous = [word.text for word in words]
         return self.emission
 
-    def finish(
-        self, log_probs: LogProbs, *, split: bool, read: Reader | None = None
-    ) -> tuple[list[FrameWord], Stitcher]:
+    def chance_to_stay(self, word: FrameWord, frames: int) -> float:
+        """As the function, for a word of which so many frames of emission are known."""
+        return chance_to_stay(word, frames - word.end, guided=self._read.guided)
+
+    def _words(self, kept: int) -> list[FrameWord]:
+        """The words of the emission, whose frames before `kept` are as they were."""
+        if kept < self._read_from:  # the whole utterance was heard once more
+            self._closed, self._read_from = list(self.stable), self._settled
+        before = [word.text for word in self._closed]
+        read = self._read(self.emission[self._read_from :], before)
+        words = [*self._closed, *(word.later(self._read_from) for word in read)]
+        while len(self._closed) < len(words):
+            index = len(self._closed)
+            if words[index].closed is None or _parting(words, index) > kept:
+                break
+            self._closed.append(words[index])
+            self._read_from = _parting(words, index)
+        return words
+
+    def foresee(self, log_probs: LogProbs) -> None:
+        """Read the segment's emission now, as `finish` will be asked to if nothing more is said."""
+        emission = np.concatenate((self.emission[: self.carried], log_probs))
+        if self._whole is None or not np.array_equal(self._whole[0], emission):
+            self._whole = emission, self._read(emission)
+
+    def finish(self, log_probs: LogProbs, *, split: bool) -> tuple[list[FrameWord], Stitcher]:
         """Read the whole segment's emission.
 
         Args:
             log_probs: shape (frames, vocabulary), the segment's frames and no context.
             split: whether the segment goes on in the next one.
-            read: what reads the words; `decode` where not given.
 
         Returns:
             Its words, whose frames count from the beginning of `emission`, and the stitcher of
             the next segment. After a split that one knows the frames of a last word that may
             have been cut in two, and what previews have told of the audio behind the cut.
         """
-        following = Stitcher(self._vocabulary, self._right_context)
+        following = Stitcher(self._vocabulary, self._read, self._right_context)
         ahead = self.emission[self.carried + len(log_probs) :]
-        self.emission = np.concatenate((self.emission[: self.carried], log_probs))
-        words = read(self.emission) if read else decode(self.emission, self._vocabulary)
+        self.foresee(log_probs)
+        assert self._whole
+        self.emission, words = self._whole[0], list(self._whole[1])
         if not split:
             return words, following
         # What was carried here and goes on to the end is no word, and must not grow for ever.
@@ -132,6 +167,15 @@ class Stitcher:
             ahead = np.concatenate((rest, ahead))
         following.emission = ahead
         return words, following
+
+
+def _parting(words: Sequence[FrameWord], index: int) -> int:
+    """The frame between a closed word and the next, or after it."""
+    closed = words[index].closed
+    assert closed is not None
+    following = words[index + 1].start if index + 1 < len(words) else closed
+    # Between the delimiter and the next letter a letter that moves by a frame does no harm.
+    return (closed + following) // 2
 
 
 def contradicted(stable: list[str], final: list[str]) -> int:

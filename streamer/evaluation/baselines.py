@@ -1,7 +1,7 @@
 """Other ways to make live text with the same recognizer: what ours is compared with.
 
-All hear the utterances that our voice detection finds and decode greedily, so that only the
-policy differs; each is as published, in as few lines as say it.
+All hear the utterances that our voice detection finds and read them as ours does, so that only
+the policy differs; each is as published, in as few lines as say it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.core.ctc import decode
 from streamer.core.resample import Resampler
 from streamer.core.segmenter import Segmenter
 from streamer.messages import SAMPLE_RATE, Block, Final, Partial
@@ -87,7 +86,7 @@ class Baseline(ABC):
 
     def decoded(self, samples: Samples) -> list[FrameWord]:
         """The words of a window; none of one too short for a frame."""
-        return decode(self.emission(samples), self.recognizer.vocabulary)
+        return self.recognizer.read(self.emission(samples))
 
     def emission(self, samples: Samples) -> LogProbs:
         """Log-probabilities of a window, brought to a length without partial frames by a cut."""
@@ -155,7 +154,7 @@ class ChunkedPipeline(Baseline):
     def _read(self, growing: Samples) -> tuple[list[str], list[str]]:
         rest = self.emission(growing)[self.STRIDE // self.recognizer.grid.hop * bool(self._kept) :]
         kept = np.concatenate([*self._kept, rest[:0]])
-        words = decode(np.concatenate((kept, rest)), self.recognizer.vocabulary)
+        words = self.recognizer.read(np.concatenate((kept, rest)))
         sure = [w for w in words if w.closed is not None and w.closed <= len(kept)]
         return _texts(sure), _texts(words[len(sure) :])
 
@@ -173,21 +172,21 @@ class MiddleToken(Baseline):
         """Nothing is kept yet."""
         self._kept: list[LogProbs] = []
         self._read_to = 0
+        self._words: list[FrameWord] = []
 
     def hear(self, utterance: Samples) -> tuple[list[str], list[str]]:
-        """What is kept is shown and its letters never change; nothing else is shown."""
+        """What is kept is shown and its frames never change; nothing else is shown."""
         ahead = (self.BUFFER - self.FRAME) // 2
         while len(utterance) >= self._read_to + self.FRAME + ahead:
             self._keep(utterance[: self._read_to + self.FRAME + ahead], self.FRAME)
-        words = self._words()
-        sure = [word for word in words if word.closed is not None]
-        return _texts(sure), _texts(words[len(sure) :])
+        sure = [word for word in self._words if word.closed is not None]
+        return _texts(sure), _texts(self._words[len(sure) :])
 
     def close(self, utterance: Samples) -> list[str]:
         """With what follows the last middle."""
         self.hear(utterance)
         self._keep(utterance, len(utterance) - self._read_to)
-        return _texts(self._words())
+        return _texts(self._words)
 
     def _keep(self, heard: Samples, size: int) -> None:
         hop = self.recognizer.grid.hop
@@ -196,11 +195,7 @@ class MiddleToken(Baseline):
         first = (self._read_to - start) // hop
         self._kept.append(frames[first : first + -(-size // hop)])
         self._read_to += size
-
-    def _words(self) -> list[FrameWord]:
-        if not self._kept:
-            return []
-        return decode(np.concatenate(self._kept), self.recognizer.vocabulary)
+        self._words = self.recognizer.read(np.concatenate(self._kept))
 
 
 class LocalAgreement(Baseline):

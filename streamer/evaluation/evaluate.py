@@ -6,8 +6,9 @@ named, is measured against what it hears offline itself. Live, the microphone st
 open after the last word, so that its final too has to wait for the silence. Delays and stability
 are defined in `streamer.evaluation.delays`; in addition
 
-    WER, CER offline   one call for each clip, read as the final texts are
-    WER live           of the concatenated finals; delta: live minus offline
+    WER, CER offline   one call for each clip, read greedily; where a language model helps to
+                       read, with that besides
+    WER live           of the concatenated finals; delta: live minus offline, read in the same way
     disagreement       word edits between the live finals and the offline text, over offline words:
                        what streaming changed, whatever the weights are worth
     cost               CPU seconds (process, all threads) for a second of speech
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import jiwer
 import numpy as np
 
+from streamer.core.ctc import GreedyReader
 from streamer.core.resample import Resampler
 from streamer.evaluation.baselines import POLICIES
 from streamer.evaluation.calibration import Confidence
@@ -42,6 +44,7 @@ from streamer.sources.files import read_audio
 
 if TYPE_CHECKING:
     from streamer.config import Settings
+    from streamer.core.ctc import Reader
     from streamer.messages import Samples
     from streamer.recognition.recognizer import Recognizer
 
@@ -99,6 +102,8 @@ class Evaluation:
 
     model: str
     offline: Offline
+    greedy: Offline
+    """The same, where no language model helps to read."""
     seconds: float = 0.0
     speech_s: float = 0.0
     references: list[str] = field(default_factory=list)
@@ -108,17 +113,23 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """Rates as fractions, delays in seconds."""
-        offline = error_rates(self.clip_references, self.offline.clip_texts)
+        offline = self._offline(self.greedy)
+        if self.greedy is not self.offline:
+            offline["lm"] = self._offline(self.offline)
         return {
             "model": self.model,
             "files": len(self.references),
             "seconds": round(self.seconds, 2),
-            "offline": {"wer": round(offline.wer, 4), "cer": round(offline.cer, 4)},
+            "offline": offline,
             "policies": {
                 name: self._of(figures) | (figures.confidence.figures() if name == OURS else {})
                 for name, figures in self.policies.items()
             },
         }
+
+    def _offline(self, heard: Offline) -> dict[str, Any]:
+        rates = error_rates(self.clip_references, heard.clip_texts)
+        return {"wer": round(rates.wer, 4), "cer": round(rates.cer, 4)}
 
     def _of(self, figures: Figures) -> dict[str, Any]:
         offline = error_rates(self.clip_references, figures.offline.clip_texts)
@@ -169,8 +180,11 @@ def evaluate(
     Raises:
         InputError: audio cannot be read.
     """
-    ours = Offline(partial(_recognized, recognizer=recognizer))
-    evaluation = Evaluation(recognizer.name, ours)
+    ours = greedy = Offline(partial(_recognized, recognizer=recognizer, read=recognizer.read))
+    if recognizer.read.guided:
+        letters = GreedyReader(recognizer.vocabulary)
+        greedy = Offline(partial(_recognized, recognizer=recognizer, read=letters))
+    evaluation = Evaluation(recognizer.name, ours, greedy)
     for name in policies:
         offline = Offline(Decoder().whole) if name == SPHINX else ours
         evaluation.policies[name] = Figures(offline)
@@ -181,6 +195,8 @@ def evaluate(
         evaluation.clip_references += [scored(clip.text) for clip in recording.clips]
         evaluation.references.append(scored(" ".join(clip.text for clip in recording.clips)))
         ours.take(clips)
+        if greedy is not ours:
+            greedy.take(clips)
         evaluation.speech_s += _speech_s(ours.words)
         progress("offline", len(audio) / SAMPLE_RATE)
         audio = np.concatenate(
@@ -222,10 +238,10 @@ def _load(clip: Clip) -> Samples:
     return np.concatenate((resampler.push(samples), resampler.flush()))
 
 
-def _recognized(samples: Samples, recognizer: Recognizer) -> list[TimedWord]:
+def _recognized(samples: Samples, recognizer: Recognizer, read: Reader) -> list[TimedWord]:
     log_probs = recognizer.log_probs(in_quiet_room(samples, recognizer.grid))
     first, hop_s = -AROUND / SAMPLE_RATE, recognizer.grid.hop / SAMPLE_RATE
     return [
         TimedWord(word.text.upper(), first + word.start * hop_s, first + word.end * hop_s)
-        for word in recognizer.read(log_probs)
+        for word in read(log_probs)
     ]

@@ -85,10 +85,9 @@ def eval_command(
 
 
 def _print(summary: dict[str, Any]) -> None:
-    offline = summary["offline"]
     table = Table(
-        title=f"{summary['model']}: {summary['files']} recordings, {summary['seconds']:.0f} s; "
-        f"offline WER {offline['wer']:.1%}, CER {offline['cer']:.1%}",
+        title=f"{summary['model']}: {summary['files']} recordings, {summary['seconds']:.0f} s\n"
+        f"{_offline(summary)}",
         caption="delays in seconds: median / 95 %; cost in CPU seconds for a second of speech",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -156,12 +155,11 @@ def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> Non
         f"| {name} | " + " | ".join(show(figures) for _, show in _FIGURES) + " |"
         for name, figures in summary["policies"].items()
     ]
-    offline = summary["offline"]
     page = [
         f"# {summary['model']} on {summary['files']} recordings, {summary['seconds']:.0f} s",
         "",
-        f"Offline: WER {offline['wer']:.1%}, CER {offline['cer']:.1%}. Delays in seconds, median "
-        "/ 95 %; definitions: `streamer/evaluation/delays.py`, `evaluate.py`.",
+        f"{_offline(summary)}. Delays in seconds, median / 95 %; definitions: "
+        "`streamer/evaluation/delays.py`, `evaluate.py`.",
         "",
         "| policy | " + " | ".join(heading for heading, _ in _FIGURES) + " |",
         "| --- |" + " --- |" * len(_FIGURES),
@@ -173,6 +171,15 @@ def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> Non
         "",
     ]
     (folder / "index.md").write_text("\n".join(page))
+
+
+def _offline(summary: dict[str, Any]) -> str:
+    """The rates of whole clips, as a sentence without its full stop."""
+    offline = summary["offline"]
+    text = f"Offline: WER {offline['wer']:.1%}, CER {offline['cer']:.1%}"
+    if lm := offline.get("lm"):
+        text += f" greedily, {lm['wer']:.1%} and {lm['cer']:.1%} with the language model"
+    return text
 
 
 def _plot_delays(path: Path, evaluation: Evaluation) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from streamer.config import Settings
 from streamer.recognition.checkpoints import Checkpoint, resolve
+from streamer.recognition.letters import read_calibration
 
 if TYPE_CHECKING:
     from streamer.recognition.finetuning import FineTuning
@@ -60,7 +61,8 @@ def load_recognizer(
     from streamer.recognition.recognizer import Recognizer
 
     recognizer = Recognizer(checkpoint, accelerator=settings.accelerator, threads=settings.threads)
-    recognizer.read = load_reader(settings, recognizer.vocabulary)
+    recognizer.read = load_reader(settings, recognizer.vocabulary, checkpoint.folder)
+    recognizer.calibration = read_calibration(checkpoint.folder, guided=recognizer.read.guided)
     return recognizer
 
 

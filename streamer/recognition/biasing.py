@@ -4,40 +4,57 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamer.config import NO_LM
 from streamer.core.beam import BeamReader
-from streamer.core.ctc import Vocabulary, decode
+from streamer.core.ctc import GreedyReader, Vocabulary
 from streamer.core.hotwords import Hotwords
 from streamer.core.ngram import NGram
 from streamer.errors import SettingsError
+from streamer.recognition.letters import LANGUAGE_MODEL
 
 if TYPE_CHECKING:
     from streamer.config import Settings
     from streamer.core.ctc import Reader
 
 _GRAMS = "-grams:"
+_MARK = re.compile(r"(?<!\S)<\S*")
+"""A word that is none, such as `<s>`."""
 _LN_10 = math.log(10)
 _APOSTROPHES = str.maketrans(dict.fromkeys("‘’ʼ", "'"))
 
 
-def load_reader(settings: Settings, vocabulary: Vocabulary) -> Reader:
-    """What reads final texts: greedily, or with the hotwords and the language model of settings.
+def load_reader(settings: Settings, vocabulary: Vocabulary, folder: Path) -> Reader:
+    """What reads the emissions: greedily, or with hotwords and a language model.
+
+    Args:
+        settings: of which `hotwords` and `lm` are read.
+        vocabulary: the recognizer's.
+        folder: its checkpoint, which may hold a language model of its own.
 
     Raises:
         SettingsError: a file is not there or not what it should be, or the model cannot spell it.
     """
-    if not settings.hotwords and not settings.lm:
-        return partial(decode, vocabulary=vocabulary)
+    lm = _language_model(settings, folder)
+    if not settings.hotwords and not lm:
+        return GreedyReader(vocabulary)
     if vocabulary.delimiter is None:
         raise SettingsError("this model does not part words; hotwords and lm are of no use to it")
     hotwords = read_hotwords(Path(settings.hotwords), vocabulary) if settings.hotwords else None
-    model = read_arpa(Path(settings.lm), vocabulary) if settings.lm else None
+    model = read_arpa(lm, vocabulary) if lm else None
     return BeamReader(vocabulary, model, hotwords)
+
+
+def _language_model(settings: Settings, folder: Path) -> Path | None:
+    if settings.lm:
+        return None if settings.lm == NO_LM else Path(settings.lm)
+    own = folder / LANGUAGE_MODEL
+    return own if own.is_file() else None
 
 
 def read_hotwords(path: Path, vocabulary: Vocabulary) -> Hotwords:
@@ -83,21 +100,23 @@ def read_arpa(path: Path, vocabulary: Vocabulary) -> NGram:
     section = ""
     for number, line in enumerate(_lines(path, "lm"), start=1):
         fields = line.split()
-        if not fields or not (section or line.startswith("\\")):
+        if not fields or not (section or line[0] == "\\"):
             continue  # anything may stand before the first section
         try:
-            if line.startswith("\\"):
+            if line[0] == "\\":
                 section = fields[0]
                 order = int(section[1 : -len(_GRAMS)]) if section.endswith(_GRAMS) else 0
             elif order:
-                words = [word.lower() if word[0] == "<" else fold(word) for word in fields[1:]]
-                gram = " ".join(words[:order])
+                gram = fold(" ".join(fields[1 : order + 1]))
+                if "<" in gram:
+                    gram = _MARK.sub(lambda mark: mark[0].lower(), gram)
+                probability = float(fields[0]) * _LN_10
                 # Of words that differ in case alone the more probable one stays.
-                known = probabilities.get(gram, -math.inf)
-                probabilities[gram] = max(known, float(fields[0]) * _LN_10)
-                if len(words) == order + 1:
-                    backoffs[gram] = float(words[order]) * _LN_10
-                elif len(words) != order:
+                if gram not in probabilities or probability > probabilities[gram]:
+                    probabilities[gram] = probability
+                if len(fields) == order + 2:
+                    backoffs[gram] = float(fields[-1]) * _LN_10
+                elif len(fields) != order + 1:
                     raise ValueError(line)
                 found += 1
             else:

@@ -17,12 +17,20 @@ from pathlib import Path
 
 from streamer.config import DEFAULT_MODEL, EMBEDDED_MODEL
 from streamer.errors import ModelError
-from streamer.recognition.letters import CALIBRATION, CONFIG, SMALL_FILES, VOCABULARY, read_json
+from streamer.recognition.letters import (
+    CALIBRATION,
+    CONFIG,
+    LANGUAGE_MODEL,
+    SMALL_FILES,
+    VOCABULARY,
+    read_json,
+)
 
 CONNECT_SECONDS = 4.0
 """How long the hub may take to answer first: a name server that never does blocks for longer."""
 
 _EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
+_SMALL_FILES = (*SMALL_FILES, CALIBRATION, LANGUAGE_MODEL)
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -115,7 +123,7 @@ def _from_hub(name: str, *, progress: bool) -> Path:
     with _bars(progress):
         try:
             for file in files:
-                if file not in (*SMALL_FILES, CALIBRATION):
+                if file not in _SMALL_FILES:
                     _fetch_blob(name, file)
                 path = hf_hub_download(name, file, etag_timeout=CONNECT_SECONDS)
                 config = path if file == CONFIG else config
@@ -201,7 +209,7 @@ def _needed(name: str, files: Iterable[str]) -> list[str]:
     if weights.endswith(".index.json"):
         stem, _, ending = weights.removesuffix(".index.json").partition(".")
         shards = sorted(file for file in present if re.fullmatch(rf"{stem}-[^/]*\.{ending}", file))
-    return [*(file for file in (*SMALL_FILES, CALIBRATION) if file in present), weights, *shards]
+    return [*(file for file in _SMALL_FILES if file in present), weights, *shards]
 
 
 @contextlib.contextmanager

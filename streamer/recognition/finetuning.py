@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from streamer.errors import ModelError
 from streamer.recognition.letters import (
+    LANGUAGE_MODEL,
     SEW_TINY_LETTERS,
     SEW_TINY_TOKENS,
     SMALL_FILES,
@@ -169,7 +170,7 @@ class FineTuning:
         folder.mkdir(parents=True, exist_ok=True)
         if self.new_head:
             write_small_files(folder)
-        for name in SMALL_FILES:
+        for name in (*SMALL_FILES, LANGUAGE_MODEL):
             if (self._checkpoint.folder / name).is_file():
                 shutil.copyfile(self._checkpoint.folder / name, folder / name)
         with quiet():

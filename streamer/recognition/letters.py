@@ -15,6 +15,8 @@ CONFIG = "config.json"
 VOCABULARY = "vocab.json"
 CALIBRATION = "calibration.json"
 """Ours alone; of these weights and no others, so it is copied with nothing."""
+LANGUAGE_MODEL = "words.arpa.gz"
+"""Ours too: what the model's emissions are read with, where nothing else is asked for."""
 SMALL_FILES = (
     CONFIG,
     VOCABULARY,
@@ -97,17 +99,21 @@ def read_normalization(folder: Path) -> bool:
     return bool(extractor.get("do_normalize", True))
 
 
-def read_calibration(folder: Path) -> Calibration | None:
+def read_calibration(folder: Path, *, guided: bool) -> Calibration | None:
     """What the model's confidence is worth, where `training/calibrate.py` has found out.
+
+    Args:
+        folder: a checkpoint.
+        guided: whether a language model helps to read.
 
     Raises:
         ModelError: the file is damaged.
     """
-    table = read_json(folder / CALIBRATION, optional=True)
-    if not table:
+    fitted = read_json(folder / CALIBRATION, optional=True).get("lm" if guided else "greedy")
+    if fitted is None:
         return None
     try:
-        calibration = Calibration(float(table["bias"]), float(table["slope"]))
+        calibration = Calibration(float(fitted["bias"]), float(fitted["slope"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / CALIBRATION}: no bias and slope; delete the file") from error
     if not (math.isfinite(calibration.bias) and math.isfinite(calibration.slope)):

@@ -7,13 +7,12 @@ import ctypes
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from streamer.core.ctc import decode
+from streamer.core.ctc import GreedyReader
 from streamer.messages import SAMPLE_RATE
 from streamer.recognition.letters import read_calibration, read_normalization, read_vocabulary
 from streamer.recognition.models import choose_device, frame_grid, freeze, load_model
@@ -44,7 +43,7 @@ class Recognizer:
         vocabulary: the meaning of the output's columns.
         grid: how samples become frames.
         calibration: what the model's confidence in a word is worth, where that is known.
-        read: what reads final texts; greedy, where `load_recognizer` was told nothing else.
+        read: what reads the emissions; greedy, until `load_recognizer` knows of something else.
     """
 
     def __init__(
@@ -70,8 +69,8 @@ class Recognizer:
         freeze(model)
         self.grid = frame_grid(model.config)
         self.vocabulary = read_vocabulary(checkpoint.folder, model.lm_head.out_features)
-        self.calibration = read_calibration(checkpoint.folder)
-        self.read: Reader = partial(decode, vocabulary=self.vocabulary)
+        self.calibration = read_calibration(checkpoint.folder, guided=False)
+        self.read: Reader = GreedyReader(self.vocabulary)
         weights = sum(parameter.numel() for parameter in model.parameters())
         self._dtype = torch.float32 if self.device == "cpu" else torch.float16
         if self.device == "cpu":
