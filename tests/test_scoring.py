@@ -33,7 +33,7 @@ def test_sentences_of_a_file_are_said_by_flite(sentences):
 
 
 def test_they_are_a_row_of_the_table(sentences, tmp_path, capsys):
-    heading, _, row = table(capsys, "--corpus", tmp_path, "--text", sentences)
+    heading, _, row = table(capsys, "--corpus", tmp_path, "--text", sentences, "--lm", "none")
     assert heading == ["set", "clips", "WER, CER"]
     assert row[:2] == ["flite, mine.txt", "3"]
     wer, cer = map(float, row[2].split(","))
@@ -44,11 +44,11 @@ def test_a_language_model_that_knows_the_sentences_stands_beside(sentences, tmp_
     model = tmp_path / "words.arpa"
     ngram.main([str(sentences), "--output", str(model)])
     capsys.readouterr()
-    options = ("--corpus", tmp_path, "--text", sentences, "--lm", model)
-    heading, _, row = table(capsys, *options)
-    assert heading[-1] == "with the language model"
-    plain, with_model = (float(rates.split(",")[0]) for rates in row[-2:])
-    assert with_model < plain
+    for lm in ([], ["--lm", model]):  # its own, and one that knows no other sentences
+        heading, _, row = table(capsys, "--corpus", tmp_path, "--text", sentences, *lm)
+        assert heading[-1] == "with the language model"
+        plain, with_model = (float(rates.split(",")[0]) for rates in row[-2:])
+        assert with_model < plain
 
 
 def test_pocketsphinx_stands_beside_on_recorded_speech(sentences, tmp_path, capsys):

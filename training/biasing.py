@@ -1,4 +1,4 @@
-"""What `--lm` and `--hotwords` gain: ``python -m training.biasing RECORDINGS --lm FILE``.
+"""What `--lm` and `--hotwords` gain: ``python -m training.biasing RECORDINGS``.
 
 Every clip is heard offline, once, and read in several ways: greedily; with the language model; with
 a list of hotwords; with both. The list is of the words in the transcripts that the language model
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
+from streamer.config import NO_LM, Settings
 from streamer.core.beam import BeamReader
 from streamer.core.ctc import FrameWord
 from streamer.core.hotwords import Hotwords
@@ -27,8 +28,9 @@ from streamer.core.resample import Resampler
 from streamer.evaluation.metrics import error_rates, scored
 from streamer.evaluation.offline import in_quiet_room
 from streamer.evaluation.recordings import find_recordings
-from streamer.recognition import load_recognizer
+from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.biasing import read_arpa, read_hotwords
+from streamer.recognition.letters import LANGUAGE_MODEL
 from streamer.sources.files import read_audio
 
 LETTERS = 4
@@ -42,19 +44,21 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.biasing", description=__doc__)
     add = parser.add_argument
     add("recordings", type=Path, help="as for `streamer eval`")
-    add("--lm", type=Path, required=True, metavar="FILE")
+    add("--lm", type=Path, metavar="FILE", help="another language model than the model's own")
     add("--model", default="embedded")
     add("--names", type=re.compile, default="", help="only clips whose names match this")
     add("--limit", type=int, help="only so many clips, evenly from all")
     add("--vary", action="append", default=[], metavar="NAME=N,N", help="as model_weight=0.5,0.8")
     options = parser.parse_args(argv)
 
-    recognizer = load_recognizer(options.model)
+    checkpoint = resolve(options.model)
+    recognizer = load_recognizer(Settings(lm=NO_LM), checkpoint=checkpoint)
     clips = [clip for recording in find_recordings(options.recordings) for clip in recording.clips]
     clips = [clip for clip in clips if re.search(options.names, clip.path.name)]
     if options.limit:
         clips = clips[:: max(1, len(clips) // options.limit)][: options.limit]
-    model = read_arpa(options.lm, recognizer.vocabulary)
+    lm = options.lm or checkpoint.folder / LANGUAGE_MODEL
+    model = read_arpa(lm, recognizer.vocabulary)
     references = [scored(clip.text) for clip in clips]
     emissions = []
     for clip in clips:

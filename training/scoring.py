@@ -1,7 +1,8 @@
 """Word and letter error rates on the held-out sets: ``python -m training.scoring CHECKPOINT``.
 
-Greedy and, where one is given, with a language model; each clip whole with 0.2 s of faint noise
-before and after it. pocketsphinx hears it without the noise, which would cost it words.
+Greedy and, where it has one of its own or is given one, with a language model; each clip whole with
+0.2 s of faint noise before and after it. pocketsphinx hears it without the noise, which would cost
+it words.
 """
 
 import argparse
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     add("checkpoint", help="folder, or a name that `streamer --model` takes")
     add("--corpus", type=Path, default=Path("training/data/corpus"))
     add("--text", type=Path, action="append", default=[], help="sentences, held out by you")
-    add("--lm", type=Path, metavar="FILE", help="read with this word n-gram model as well")
+    add("--lm", default="", metavar="FILE", help="another language model than its own, or `none`")
     add("--pocketsphinx", action="store_true", help="beside, on the sets of recorded speech")
     options = parser.parse_args(argv)
 
@@ -86,8 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     from streamer.core.ctc import decode
     from streamer.recognition import load_recognizer
 
-    lm = str(options.lm or "")
-    recognizer = load_recognizer(Settings(model=options.checkpoint, lm=lm))
+    recognizer = load_recognizer(Settings(model=options.checkpoint, lm=options.lm))
     greedy = partial(decode, vocabulary=recognizer.vocabulary)
 
     def transcribe_by(read: Read) -> Transcribe:
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     for path in options.text:
         names[path.name], sets[path.name] = f"flite, {path.name}", spoken(path)
     heading = ["set", "clips", "WER, CER"]
-    if lm:
+    if recognizer.read.guided:
         heading += ["with the language model"]
     other = _pocketsphinx() if options.pocketsphinx else None
     if other:
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"| {' | '.join(heading)} |\n|{' --- |' * len(heading)}")
     for name, clips in sets.items():
         row = [names[name], str(len(clips)), _score(transcribe_by(greedy), clips)]
-        if lm:
+        if recognizer.read.guided:
             row += [_score(transcribe_by(recognizer.read), clips)]
         if other and name in RECORDED:
             beside = error_rates([clip.text for clip in clips], list(map(other, clips)))
