@@ -20,6 +20,7 @@ from streamer.config import DEFAULT_MODEL
 from streamer.recognition.checkpoints import resolve
 
 EMBEDDED = resolve("embedded").folder
+SMALL = {file.name for file in EMBEDDED.iterdir()} - {"model.safetensors", "README.md"}
 ROOT = Path(__file__).parent.parent
 
 
@@ -150,7 +151,7 @@ def hub():
 
 
 def files_of_a_model(**weights):
-    small = {file.name: file.read_bytes() for file in EMBEDDED.glob("*.json")}
+    small = {name: (EMBEDDED / name).read_bytes() for name in SMALL}
     return {
         **small,
         "README.md": b"-",
@@ -198,8 +199,7 @@ def url(server):
 def test_a_model_is_fetched_once_and_only_what_is_needed(hub, tmp_path):
     hub.files["some/model"] = files_of_a_model(model__safetensors=b"s", pytorch_model__bin=b"b")
     (folder, name, notice), noise = ask("some/model", tmp_path, url(hub))
-    small = {file.name for file in EMBEDDED.glob("*.json")}
-    assert {file.name for file in Path(folder).iterdir()} == small | {"model.safetensors"}
+    assert {file.name for file in Path(folder).iterdir()} == SMALL | {"model.safetensors"}
     assert (name, notice, noise) == ("some/model", None, "")
     hub.asked.clear()
     assert ask("some/model", tmp_path, url(hub))[0] == [folder, name, None]

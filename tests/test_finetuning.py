@@ -86,6 +86,8 @@ def test_what_is_saved_loads_and_says_the_same(tmp_path):
     saved = load_recognizer(str(tmp_path / "new"))
     assert np.abs(model.log_probs(sound) - saved.log_probs(sound)).max() < 1e-3
     assert saved.vocabulary == model.vocabulary
+    assert saved.read.guided, "the language model is as good for these weights"
+    assert saved.calibration is None, "that was of the old weights"
 
 
 def test_weights_that_are_no_numbers_are_never_saved(tmp_path):

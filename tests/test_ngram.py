@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import random
 from pathlib import Path
@@ -89,6 +90,23 @@ def test_a_table_of_recordings_is_a_text(tmp_path):
     table = tmp_path / "train.tsv"
     table.write_text('file\ttranscript\na.wav\tWell, "no".\nb.wav\t42\nc.wav\tIt\'s I\n')
     assert list(sentences(str(table))) == ["WELL NO", "IT'S I"]
+
+
+def test_rows_with_a_text_in_them_are_left_out(tmp_path):
+    table = tmp_path / "train.tsv"
+    table.write_text("file\ttranscript\tsource\na\tONE\thers\nb\tTWO\tmine\nc\tTHREE\n")
+    assert list(sentences(str(table), "mine")) == ["ONE", "THREE"]
+
+
+def test_the_same_text_gives_the_same_packed_file(tmp_path):
+    (tmp_path / "lines.txt").write_text("IT IS LATE\nIT IS COLD\n")
+    made = []
+    for name in ("one.arpa.gz", "two.arpa.gz", "plain.arpa"):
+        main([str(tmp_path / "lines.txt"), "--output", str(tmp_path / name)])
+        made.append((tmp_path / name).read_bytes())
+    assert made[0] == made[1]
+    assert gzip.decompress(made[0]) == made[2]
+    assert "IT" in read_arpa(tmp_path / "one.arpa.gz", SEW_TINY_LETTERS)
 
 
 def test_no_text_is_told(tmp_path):

@@ -66,6 +66,16 @@ def test_pocketsphinx_stands_beside_on_recorded_speech(sentences, tmp_path, caps
     assert synthesized[-1] == "–"
 
 
+def test_of_a_set_the_clips_that_nothing_is_fitted_on_can_be_written_alone(tmp_path):
+    texts = ["IT IS LATE", "IT IS COLD", "SIT DOWN"]
+    clips = [corpus.Clip(synthesis.flite(t, random.Random(0)).samples, t, "x") for t in texts]
+    corpus.write_shard(tmp_path, "heldout-flite-000", clips)
+    folder = tmp_path / "clips"
+    write_set.main(["flite", str(folder), "--corpus", str(tmp_path), "--unseen"])
+    _, *rows = (folder / "clips.tsv").read_text().splitlines()
+    assert [row.partition("\t")[2] for row in rows] == ["IT IS COLD"]
+
+
 def test_a_held_out_set_is_written_as_eval_reads_it(tmp_path, capsys):
     said = [synthesis.flite(text, random.Random(0)) for text in ("THE DOG RAN HOME", "IT IS LATE")]
     clips = [
