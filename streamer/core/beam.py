@@ -18,6 +18,7 @@ words have exact frames.
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,11 +139,11 @@ class BeamReader:
                 prefix.frame = frame
                 prefix.next_blank = prefix.weight * blank
                 prefix.next_token = prefix.ends_token * row[prefix.token]
-            # What is lighter than this before language adds to it will not be kept: a letter gains
-            # the hotword's bonus at most, while the end of a word may gain anything.
+            # What is lighter than this will not be kept. Of a letter that is clear before language
+            # is asked, because it gains the hotword's bonus at most.
             stays = [prefix.next_blank + prefix.next_token for prefix in beam]
             least = min(stays) if len(beam) >= WIDTH else max(stays) * math.exp(-DEPTH)
-            least /= self._most_for_a_letter
+            least_letter = least / self._most_for_a_letter
             for prefix in beam:
                 last, weight = prefix.token, prefix.weight
                 for token, p in tokens:
@@ -153,11 +154,11 @@ class BeamReader:
                     else:  # parts no more than one does
                         prefix.next_token += prefix.ends_blank * p
                         continue
-                    if p < least and token != delimiter:
+                    if p <= least_letter and token != delimiter:
                         continue
-                    child = prefix.children.get(token)
+                    child = prefix.children.get(token) or self._grow(prefix, token, least / p)
                     if child is None:
-                        child = prefix.children[token] = self._grow(prefix, token)
+                        continue
                     if child.frame != frame:
                         child.frame = frame
                         grown.append(child)
@@ -174,60 +175,62 @@ class BeamReader:
         least = most * math.exp(-DEPTH)
         kept = [prefix for prefix in grown if prefix.weight >= least]
         if len(kept) > WIDTH:
-            kept = sorted(kept, key=lambda prefix: -prefix.weight)[:WIDTH]
+            kept = sorted(kept, key=attrgetter("weight"), reverse=True)[:WIDTH]
         scale = 1 / most
         for prefix in kept:
             prefix.ends_blank = prefix.next_blank * scale
             prefix.ends_token = prefix.next_token * scale
             prefix.weight *= scale
-        if len(kept) < len(grown):
-            alive = set(map(id, kept))
-            for prefix in grown:
-                if id(prefix) not in alive:
-                    prefix.weight = prefix.ends_blank = prefix.ends_token = 0.0
-                    prefix.next_blank = prefix.next_token = 0.0
-                    if prefix.parent and not prefix.children:
-                        del prefix.parent.children[prefix.token]
+        for prefix in set(grown).difference(kept):
+            prefix.weight = prefix.ends_blank = prefix.ends_token = 0.0
+            prefix.next_blank = prefix.next_token = 0.0
+            if prefix.parent and not prefix.children:
+                del prefix.parent.children[prefix.token]
         return kept
 
-    def _grow(self, prefix: _Prefix, token: int) -> _Prefix:
-        """The prefix with one token more."""
-        child = _Prefix(prefix, token)
+    def _grow(self, prefix: _Prefix, token: int, least: float = 0.0) -> _Prefix | None:
+        """The prefix with one token more, unless its gain would be less than `least`."""
         nats = 0.0
+        hot = completed = 0
+        word, context, ahead = "", prefix.context, 0.0
         if self._hotwords:
-            child.hot, completed = self._hotwords.step(prefix.hot, token)
-            lent = self._hotwords.lent[child.hot] - self._hotwords.lent[prefix.hot]
+            hot, completed = self._hotwords.step(prefix.hot, token)
+            lent = self._hotwords.lent[hot] - self._hotwords.lent[prefix.hot]
             nats += self._hotword_bonus * (completed + lent)
         if token != self._delimiter:
-            child.word = prefix.word + self._vocabulary.tokens[token]
-            child.context = prefix.context
-        if self._model:
-            if token == self._delimiter:
-                nats += self._ended(prefix, child) - prefix.ahead
-            else:
-                child.ahead = self._hoped(child)
-                nats += child.ahead - prefix.ahead
-        child.gain = math.exp(nats)
+            word = prefix.word + self._vocabulary.tokens[token]
+            if self._model:
+                ahead = self._hoped(word, hot)
+                nats += ahead - prefix.ahead
+        elif self._model:
+            worth, context = self._ended(prefix)
+            nats += worth - prefix.ahead
+        gain = math.exp(nats)
+        if gain < least:
+            return None
+        child = prefix.children[token] = _Prefix(prefix, token)
+        child.word, child.context, child.ahead = word, context, ahead
+        child.hot, child.gain = hot, gain
         return child
 
-    def _hoped(self, prefix: _Prefix) -> float:
-        """What the unfinished word of a prefix is worth at most."""
+    def _hoped(self, word: str, hot: int) -> float:
+        """What an unfinished word is worth at most."""
         assert self._model
-        best = self._model.ahead(prefix.word)
+        best = self._model.ahead(word)
         if best is not None:
             return self._model_weight * best
-        named = self._hotwords and self._hotwords.spelling(prefix.hot)
+        named = self._hotwords and self._hotwords.spelling(hot)
         return self._unknown - (0.0 if named else self._unknown_cost)
 
-    def _ended(self, prefix: _Prefix, child: _Prefix) -> float:
-        """What the finished word of a prefix is worth; sets the context of the child after it."""
+    def _ended(self, prefix: _Prefix) -> tuple[float, str]:
+        """What the finished word of a prefix is worth, and the model's context after it."""
         assert self._model
-        nats, child.context = self._model.score(prefix.context, prefix.word)
+        nats, context = self._model.score(prefix.context, prefix.word)
         nats = self._model_weight * nats + self._word_bonus
         if prefix.word in self._model:
-            return nats
+            return nats, context
         named = self._hotwords and self._hotwords.step(prefix.hot, self._delimiter)[1]
-        return nats - (0.0 if named else self._unknown_cost)
+        return nats - (0.0 if named else self._unknown_cost), context
 
     def _best(self, beam: Sequence[_Prefix]) -> list[int]:
         """The text of the best prefix once its last word has ended, with or without delimiter."""
@@ -237,7 +240,9 @@ class BeamReader:
             if prefix.token == self._delimiter:
                 prefix = prefix.parent or prefix
             else:
-                weight *= self._grow(prefix, self._delimiter).gain
+                ended = self._grow(prefix, self._delimiter)
+                assert ended
+                weight *= ended.gain
             weights[prefix] = weights.get(prefix, 0.0) + weight
         prefix = max(weights, key=weights.__getitem__)
         text = []

@@ -73,7 +73,7 @@ class Stitcher:
         self._closed: list[FrameWord] = []  # words that previews do not read again, up to here:
         self._read_from = 0
         self._whole: tuple[LogProbs, list[FrameWord]] | None = None
-        self._previous: list[str] = []
+        self._previous: list[FrameWord] = []
         self.stable: list[FrameWord] = []
         self.tentative: list[FrameWord] = []
 
@@ -100,7 +100,7 @@ class Stitcher:
         reliable = len(self.emission) - self._right_context
         for index in range(len(self.stable), len(words)):
             word = words[index]
-            agreed = self._previous[index : index + 1] == [word.text]
+            agreed = index < len(self._previous) and self._previous[index].text == word.text
             if not agreed or word.closed is None or word.end > reliable:
                 break
             if self.chance_to_stay(word, len(self.emission)) < SURE:
@@ -112,7 +112,7 @@ class Stitcher:
         self.stable, self.tentative = closed, words[len(closed) :]
         if self._settled > self._read_from:
             self._closed, self._read_from = list(self.stable), self._settled
-        self._previous = [word.text for word in words]
+        self._previous = words
         return self.emission
 
     def chance_to_stay(self, word: FrameWord, frames: int) -> float:
@@ -123,16 +123,16 @@ class Stitcher:
         """The words of the emission, whose frames before `kept` are as they were."""
         if kept < self._read_from:  # the whole utterance was heard once more
             self._closed, self._read_from = list(self.stable), self._settled
-        before = [word.text for word in self._closed]
-        read = self._read(self.emission[self._read_from :], before)
-        words = [*self._closed, *(word.later(self._read_from) for word in read)]
+        words = self._previous
         while len(self._closed) < len(words):
             index = len(self._closed)
             if words[index].closed is None or _parting(words, index) > kept:
                 break
             self._closed.append(words[index])
             self._read_from = _parting(words, index)
-        return words
+        before = [word.text for word in self._closed]
+        read = self._read(self.emission[self._read_from :], before)
+        return [*self._closed, *(word.later(self._read_from) for word in read)]
 
     def foresee(self, log_probs: LogProbs) -> None:
         """Read the segment's emission now, as `finish` will be asked to if nothing more is said."""
