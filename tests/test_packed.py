@@ -1,11 +1,16 @@
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
-from streamer.recognition.models import frame_grid, freeze
-from streamer.recognition.packed import PackedSew, packable
-from streamer.recognition.stand_in import random_sew_tiny
+from streamer.recognition.letters import frame_grid
+from streamer.recognition.packed import load_packed
+from streamer.recognition.stand_in import random_sew_tiny, write_random_sew_tiny
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.cpu.get_cpu_capability().startswith("AVX"),
@@ -45,47 +50,108 @@ def of_shape(**shape):
     return transformers.SEWForCTC(config).eval()
 
 
-def frozen(model):
-    freeze(model)
-    return model
-
-
-def both(build, samples):
-    """What transformers' modules give, and what the packed network gives."""
-    model = frozen(build())
-    assert packable(model)
+def both(model, samples, folder):
+    """What transformers' modules give, and what the packed network gives, saved in between."""
+    model.save_pretrained(folder)
+    packed = load_packed(folder)
+    assert packed
     with torch.inference_mode():
-        plain = model(samples).logits.numpy()
-        packed = PackedSew(model)(samples).numpy()
-    return plain, packed
+        return model(samples).logits.numpy(), packed(samples).numpy()
 
 
 @pytest.mark.parametrize("windows", [1, 3])
 @pytest.mark.parametrize("positions", [(16, 4), (7, 1)], ids=["even", "odd"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_it_gives_what_the_modules_give(shape, positions, windows):
+def test_it_gives_what_the_modules_give(shape, positions, windows, tmp_path):
     kernel, groups = positions
     shape = SHAPES[shape] | {
         "num_conv_pos_embeddings": kernel,
         "num_conv_pos_embedding_groups": groups,
     }
-    grid = frame_grid(of_shape(**shape).config)
+    model = of_shape(**shape)
+    grid = frame_grid(model.config.to_dict())
     for length in (grid.fit(2_000), grid.fit(9_000), grid.fit(9_000) + grid.stride - 1):
         samples = torch.randn(windows, length)
-        plain, packed = both(lambda: of_shape(**shape), samples)
+        plain, packed = both(model, samples, tmp_path)
         frames = grid.frames(length)
         assert packed.shape[1] >= frames
         np.testing.assert_allclose(packed[:, :frames], plain[:, :frames], atol=1e-5)
 
 
-def test_at_full_size_the_logits_differ_by_less_than_a_thousandth():
-    def build():
-        torch.manual_seed(0)
-        return random_sew_tiny().eval()
-
-    grid = frame_grid(build().config)
+def test_at_full_size_the_logits_differ_by_less_than_a_thousandth(tmp_path):
+    torch.manual_seed(0)
+    model = random_sew_tiny().eval()
+    grid = frame_grid(model.config.to_dict())
     samples = torch.randn(1, grid.fit(16_000 * 4))
-    plain, packed = both(build, samples)
+    plain, packed = both(model, samples, tmp_path)
     frames = grid.frames(samples.shape[1])
     np.testing.assert_allclose(packed[:, :frames], plain[:, :frames], atol=1e-3)
     assert (packed[:, :frames].argmax(-1) == plain[:, :frames].argmax(-1)).all()
+
+
+@pytest.mark.parametrize("names", [("weight_g", "weight_v"), None], ids=["older names", "folded"])
+def test_weights_as_older_versions_wrote_them_are_read(names, tmp_path):
+    model = of_shape(**SHAPES["with biases"])
+    samples = torch.randn(1, frame_grid(model.config.to_dict()).fit(9_000))
+    plain, _ = both(model, samples, tmp_path / "new")
+    weights = load_file(tmp_path / "new" / "model.safetensors")
+    place = "sew.encoder.pos_conv_embed.conv."
+    length, direction = (
+        weights.pop(f"{place}parametrizations.weight.original{number}") for number in (0, 1)
+    )
+    if names:
+        weights |= {place + names[0]: length, place + names[1]: direction}
+    else:
+        weights[place + "weight"] = torch._weight_norm(direction, length, 2)
+    (tmp_path / "new" / "model.safetensors").unlink()
+    torch.save(weights, tmp_path / "new" / "pytorch_model.bin")
+    packed = load_packed(tmp_path / "new")
+    assert packed
+    with torch.inference_mode():
+        frames = packed(samples).numpy()
+        np.testing.assert_allclose(frames, plain[:, : frames.shape[1]], atol=1e-5)
+
+
+def altered(folder, **changes):
+    config = json.loads((folder / "config.json").read_text()) | changes
+    kept = {name: value for name, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architectures": ["Wav2Vec2ForCTC"]},
+        {"architectures": ["SEWModel"]},
+        {"feat_extract_norm": "layer"},
+        {"hidden_act": "relu"},
+        {"add_adapter": True},
+        {"conv_kernel": None},
+        {"conv_kernel": 3},
+        {"conv_dim": [64] * 13},
+        {"num_hidden_layers": 13},
+    ],
+    ids=str,
+)
+def test_what_is_no_such_network_is_left_to_transformers(changes, tmp_path):
+    write_random_sew_tiny(tmp_path)
+    assert load_packed(tmp_path)
+    altered(tmp_path, **changes)
+    assert load_packed(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", bytes(1_000)])
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json"])
+def test_what_is_damaged_is_left_to_transformers(name, content, tmp_path):
+    write_random_sew_tiny(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    assert load_packed(tmp_path) is None
+
+
+def test_loading_it_does_not_import_transformers():
+    code = (
+        "import sys; from streamer.recognition import load_recognizer; "
+        "load_recognizer('embedded'); print('transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n"

@@ -3,8 +3,9 @@ import time
 import numpy as np
 import pytest
 
-from streamer.evaluation.simulation import RealClock, VirtualClock, simulate
+from streamer.evaluation.simulation import BLOCK_MS, RealClock, VirtualClock, simulate
 from streamer.messages import Partial
+from streamer.sources import microphone
 
 WORK_S = 0.03
 
@@ -105,9 +106,9 @@ def test_work_that_fails_is_charged_and_the_clock_stands_still():
 @pytest.mark.parametrize("make", [VirtualClock, RealClock])
 def test_an_event_comes_after_its_audio_and_the_work_on_it(make):
     clock = make()
-    policy, audio, times = heard(clock, 0.32)
+    policy, audio, times = heard(clock, 0.13)
     arrived = [block.end / 16_000 for block in policy.blocks]
-    assert arrived == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.32])
+    assert arrived == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.13])
     for at, begun, arrival in zip(times, policy.begun, arrived, strict=False):
         assert begun >= arrival
         assert at >= begun + WORK_S
@@ -119,10 +120,10 @@ def test_an_event_comes_after_its_audio_and_the_work_on_it(make):
 
 def test_a_policy_that_is_too_slow_falls_behind():
     clock = VirtualClock()
-    _, _, times = heard(clock, 0.5, work_s=0.08)
-    lags = np.array(times[:-1]) - np.arange(1, 11) * 0.05
+    _, _, times = heard(clock, 0.2, work_s=0.05)
+    lags = np.array(times[:-1]) - np.arange(1, 11) * 0.02
     assert np.all(np.diff(lags) >= 0.03 - 1e-6)
-    assert clock.now() == pytest.approx(0.05 + clock.busy_s, abs=1e-6)
+    assert clock.now() == pytest.approx(0.02 + clock.busy_s, abs=1e-6)
 
 
 def test_a_minute_of_audio_takes_only_its_computing():
@@ -143,13 +144,17 @@ def test_the_real_clock_keeps_the_pace_of_speech():
 
 def test_blocks_are_contiguous_at_any_rate_and_progress_is_told():
     told = []
-    policy, audio, _ = heard(VirtualClock(), 0.111, work_s=0.0, rate=44_100, progress=told.append)
-    assert [block.start for block in policy.blocks] == [0, 2_205, 4_410]
+    policy, audio, _ = heard(VirtualClock(), 0.051, work_s=0.0, rate=44_100, progress=told.append)
+    assert [block.start for block in policy.blocks] == [0, 882, 1_764]
     assert policy.blocks[-1].end == len(audio)
-    assert told == pytest.approx([0.05, 0.1, 0.111], abs=1e-4)
+    assert told == pytest.approx([0.02, 0.04, 0.051], abs=1e-4)
 
 
 def test_no_audio_is_finished_at_once():
     policy, _, times = heard(VirtualClock(), 0.0)
     assert not policy.blocks
     assert len(times) == 1
+
+
+def test_sound_arrives_in_pieces_as_from_a_microphone():
+    assert BLOCK_MS == microphone.BLOCK_MS

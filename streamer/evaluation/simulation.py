@@ -12,12 +12,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from streamer.messages import Block, Event, Final, Partial
-from streamer.sources.microphone import BLOCK_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamer.messages import Gap, Samples, SessionEnded
+
+
+BLOCK_MS = 20
+"""As the microphone's."""
 
 
 class Policy(Protocol):

@@ -13,17 +13,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamer.errors import ModelError
+from streamer.recognition.accelerators import choose_device
 from streamer.recognition.letters import (
     LANGUAGE_MODEL,
     SEW_TINY_LETTERS,
     SEW_TINY_TOKENS,
     SMALL_FILES,
     VOCABULARY,
+    frame_grid,
     read_normalization,
     read_vocabulary,
     write_small_files,
 )
-from streamer.recognition.models import choose_device, frame_grid, load_model, quiet
+from streamer.recognition.models import load_model, quiet
 
 if TYPE_CHECKING:
     from streamer.messages import LogProbs, Samples
@@ -69,7 +71,7 @@ class FineTuning:
         self.new_head = not (checkpoint.folder / VOCABULARY).is_file()
         letters = len(SEW_TINY_TOKENS) if self.new_head else None
         self._model = load_model(checkpoint, new_head=letters).to(self.device)
-        self.grid = frame_grid(self._model.config)
+        self.grid = frame_grid(self._model.config.to_dict())
         self.vocabulary = (
             SEW_TINY_LETTERS
             if self.new_head

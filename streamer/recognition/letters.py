@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamer.core.ctc import Calibration, Vocabulary
+from streamer.core.ctc import Calibration, FrameGrid, Vocabulary
 from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE
 
@@ -97,6 +98,15 @@ def read_normalization(folder: Path) -> bool:
     if rate != SAMPLE_RATE:
         raise ModelError(f"{folder}: this model hears {rate} samples a second, not {SAMPLE_RATE}")
     return bool(extractor.get("do_normalize", True))
+
+
+def frame_grid(config: Mapping[str, Any]) -> FrameGrid:
+    """How a model of this configuration turns samples into frames."""
+    hop, receptive = 1, 1
+    for kernel, stride in zip(config["conv_kernel"], config["conv_stride"], strict=True):
+        receptive += (kernel - 1) * hop
+        hop *= stride
+    return FrameGrid(hop, receptive, hop * config.get("squeeze_factor", 1))
 
 
 def read_calibration(folder: Path, *, guided: bool) -> Calibration | None:

@@ -14,7 +14,8 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from streamer.messages import SAMPLE_RATE
-from streamer.recognition.models import frame_grid, freeze, load_model, quiet
+from streamer.recognition.letters import frame_grid
+from streamer.recognition.models import freeze, load_model, quiet
 
 if TYPE_CHECKING:
     from streamer.messages import Samples
@@ -35,7 +36,7 @@ def gflop_per_second_of_audio(checkpoint: Checkpoint) -> float:
     model = load_model(checkpoint)
     freeze(model)
     model.set_attn_implementation("eager")  # the counter does not know the CPU's fused kernel
-    samples = frame_grid(model.config).fit(WINDOW_S * SAMPLE_RATE)
+    samples = frame_grid(model.config.to_dict()).fit(WINDOW_S * SAMPLE_RATE)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, samples))
     return float(counter.get_total_flops()) / 1e9 / (samples / SAMPLE_RATE)

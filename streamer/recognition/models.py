@@ -1,4 +1,4 @@
-"""Loading a CTC model of transformers, and what its configuration says of its frames."""
+"""Loading a CTC model of transformers."""
 
 from __future__ import annotations
 
@@ -11,30 +11,10 @@ import torch
 import transformers
 from torch.nn.utils import parametrize
 
-from streamer.core.ctc import FrameGrid
-from streamer.errors import ModelError, SettingsError
+from streamer.errors import ModelError
 
 if TYPE_CHECKING:
     from streamer.recognition.checkpoints import Checkpoint
-
-
-def choose_device(accelerator: str) -> str:
-    """`auto`, `cpu`, `cuda` or `mps` → one of the last three.
-
-    Raises:
-        SettingsError: it is not there.
-    """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if accelerator == "auto":
-        return next(device for device, there in available.items() if there)
-    if not available[accelerator]:
-        there = ", ".join(device for device, there in available.items() if there)
-        raise SettingsError(f"accelerator = {accelerator!r}: not on this machine; it has {there}")
-    return accelerator
 
 
 def load_model(checkpoint: Checkpoint, *, new_head: int | None = None) -> Any:
@@ -108,15 +88,6 @@ def freeze(model: Any) -> None:
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name)
-
-
-def frame_grid(config: Any) -> FrameGrid:
-    """How the model of this configuration turns samples into frames."""
-    hop, receptive = 1, 1
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        receptive += (kernel - 1) * hop
-        hop *= stride
-    return FrameGrid(hop, receptive, hop * getattr(config, "squeeze_factor", 1))
 
 
 @contextlib.contextmanager

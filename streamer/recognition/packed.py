@@ -13,16 +13,25 @@ ONNX Runtime and OpenVINO save another tenth at most.
 
 from __future__ import annotations
 
+import json
+import warnings
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
+
+from streamer.recognition.letters import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch.nn import Conv1d, Linear
+_CONVOLUTIONS, _POSITIONS = "sew.feature_extractor.conv_layers", "sew.encoder.pos_conv_embed.conv"
+SAFETENSORS = "model.safetensors"
 
 _OPERATIONS = (
     "_linear_pointwise",
@@ -38,50 +47,148 @@ _GELU: tuple[str, list[float], str] = ("gelu", [], "none")
 """An activation, its numbers and its algorithm: not tanh."""
 
 
-def packable(model: Any) -> bool:
-    """Whether a `PackedSew` can take the model's place on this machine's CPU."""
-    config = model.config
+def load_packed(folder: Path) -> PackedSew | None:
+    """The network of a checkpoint, without importing `transformers`, which takes seconds.
+
+    Nothing where the checkpoint is another network's or damaged, or the machine's CPU has no such
+    kernels: `transformers` can load it, or says what is wrong.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        if not (_has_kernels() and _is_a_sew(config)):
+            return None
+        weights = _read_weights(folder)
+        shapes = _shapes(config)
+        fits = all(weights[name].shape == shape for name, shape in shapes.items())
+    # KeyError: something is not there; the others, by kind of damage.
+    except (KeyError, TypeError, ValueError, OSError, EOFError, RuntimeError, SafetensorError,
+            UnpicklingError):  # fmt: skip
+        return None
+    return PackedSew(config, weights) if fits else None
+
+
+def _has_kernels() -> bool:
     return (
-        config.model_type == "sew"
-        and config.feat_extract_norm == "group"
-        and config.feat_extract_activation == config.hidden_act == "gelu"
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.cpu.get_cpu_capability().startswith("AVX")
         and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATIONS)
     )
+
+
+def _is_a_sew(config: Any) -> bool:
+    return bool(
+        config["architectures"] == ["SEWForCTC"]
+        and config["feat_extract_norm"] == "group"
+        and config["feat_extract_activation"] == config["hidden_act"] == "gelu"
+        and not config.get("add_adapter")
+    )
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """In single precision, and the positions' weight norm folded into its weight."""
+    if (folder / SAFETENSORS).is_file():
+        stored: dict[str, Tensor] = load_file(folder / SAFETENSORS)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are none
+            stored = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    weights = {name: weight.float() for name, weight in stored.items()}
+    for norms in (("parametrizations.weight.original0", "parametrizations.weight.original1"),
+                  ("weight_g", "weight_v")):  # fmt: skip
+        length, direction = (f"{_POSITIONS}.{norm}" for norm in norms)
+        if length in weights:
+            folded = torch._weight_norm(weights.pop(direction), weights.pop(length), 2)
+            weights[f"{_POSITIONS}.weight"] = folded
+    return weights
+
+
+def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    """What the weights must be like. A checkpoint may hold others, used in training alone."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    channels = [1, *config["conv_dim"]]
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, rows: int, columns: int) -> None:
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (rows, columns), (rows,)
+
+    def norm(name: str, size: int) -> None:
+        shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (size,)
+
+    for number, kernel in enumerate(config["conv_kernel"]):
+        before, after = channels[number : number + 2]
+        shapes[f"{_CONVOLUTIONS}.{number}.conv.weight"] = (after, before, kernel)
+        if config["conv_bias"]:
+            shapes[f"{_CONVOLUTIONS}.{number}.conv.bias"] = (after,)
+    norm(f"{_CONVOLUTIONS}.0.layer_norm", channels[1])
+    norm("sew.layer_norm", channels[-1])
+    if channels[-1] != hidden:
+        linear("sew.feature_projection", hidden, channels[-1])
+    groups, kernel = config["num_conv_pos_embedding_groups"], config["num_conv_pos_embeddings"]
+    shapes[f"{_POSITIONS}.weight"] = (hidden, hidden // groups, kernel)
+    shapes[f"{_POSITIONS}.bias"] = (hidden,)
+    norm("sew.encoder.layer_norm", hidden)
+    for number in range(config["num_hidden_layers"]):
+        layer = f"sew.encoder.layers.{number}"
+        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            linear(f"{layer}.attention.{part}", hidden, hidden)
+        norm(f"{layer}.layer_norm", hidden)
+        linear(f"{layer}.feed_forward.intermediate_dense", inner, hidden)
+        linear(f"{layer}.feed_forward.output_dense", hidden, inner)
+        norm(f"{layer}.final_layer_norm", hidden)
+    linear("sew.encoder.upsample.projection", hidden * config["squeeze_factor"], hidden)
+    linear("lm_head", config["vocab_size"], hidden)
+    return shapes
 
 
 class PackedSew:
     """A `SEWForCTC` without its module tree. Read-only, safe to call from several threads.
 
     On windows of 1 to 30 s of noise its logits differ from the model's by 1e-6 of their size.
+
+    Attributes:
+        config: the checkpoint's.
+        size: weights in all.
     """
 
-    def __init__(self, model: Any) -> None:
-        """Take the weights of a frozen model, which is of no use afterwards: see `packable`."""
-        sew = model.sew
-        encoder = sew.encoder
-        first, *others = sew.feature_extractor.conv_layers
-        self._first, self._first_norm = first.conv, first.layer_norm
-        self._convolutions = [_convolution(layer.conv) for layer in others]
-        self._features_norm = sew.layer_norm
-        self._project = _side_by_side(sew.feature_projection) if sew.project_features else None
-        self._squeeze = model.config.squeeze_factor
-        self._position = encoder.pos_conv_embed.conv
-        self._encoder_norm = encoder.layer_norm
-        self._layers = []
-        while len(encoder.layers):  # a layer's own weights are freed before the next is packed
-            self._layers.append(_Layer(encoder.layers[0]))
-            del encoder.layers[0]
-        self._stretch = _side_by_side(encoder.upsample.projection, gelu=True)
-        self._head = _side_by_side(model.lm_head)
+    def __init__(self, config: Any, weights: dict[str, Tensor]) -> None:
+        """Pack the weights of a checkpoint, named as there; what is packed is taken from them."""
+        self.config = config
+        self.size = sum(weight.numel() for weight in weights.values())
+        self._stride = config["conv_stride"][0]
+        self._first = weights.pop(f"{_CONVOLUTIONS}.0.conv.weight")
+        self._first_bias = weights.pop(f"{_CONVOLUTIONS}.0.conv.bias", None)
+        self._first_norm = _vectors(weights, f"{_CONVOLUTIONS}.0.layer_norm")
+        self._convolutions = [
+            _convolution(
+                weights.pop(f"{_CONVOLUTIONS}.{number}.conv.weight"),
+                weights.pop(f"{_CONVOLUTIONS}.{number}.conv.bias", None),
+                stride,
+            )
+            for number, stride in enumerate(config["conv_stride"])
+            if number
+        ]
+        epsilon = config["layer_norm_eps"]
+        self._features_norm = _Norm(weights, "sew.layer_norm", epsilon)
+        projected = "sew.feature_projection.weight" in weights
+        self._project = _side_by_side(weights, "sew.feature_projection") if projected else None
+        self._squeeze = config["squeeze_factor"]
+        self._position = _vectors(weights, _POSITIONS)
+        self._groups = config["num_conv_pos_embedding_groups"]
+        self._encoder_norm = _Norm(weights, "sew.encoder.layer_norm", epsilon)
+        self._layers = [
+            _Layer(weights, f"sew.encoder.layers.{number}", config["num_attention_heads"], epsilon)
+            for number in range(config["num_hidden_layers"])
+        ]
+        self._stretch = _side_by_side(weights, "sew.encoder.upsample.projection", gelu=True)
+        self._head = _side_by_side(weights, "lm_head")
 
     def __call__(self, samples: Tensor) -> Tensor:
         """Shape (windows, n) → (windows, frames, vocabulary), the frames a multiple of the squeeze.
 
         Every window must be long enough for so many frames.
         """
-        x = functional.gelu(self._first_norm(self._first(samples[:, None])))
+        x = functional.conv1d(samples[:, None], self._first, self._first_bias, self._stride)
+        x = functional.gelu(functional.group_norm(x, x.shape[1], *self._first_norm))
         x = x.transpose(1, 2).contiguous()
         for convolution in self._convolutions:
             x = convolution(x)
@@ -91,7 +198,7 @@ class PackedSew:
         windows, time, channels = x.shape
         time //= self._squeeze
         # An even kernel gives one position more; an odd length has one for its last frame alone.
-        positions = functional.gelu(self._position(x.transpose(1, 2))[..., :time]).transpose(1, 2)
+        positions = functional.gelu(self._placed(x.transpose(1, 2))[..., :time]).transpose(1, 2)
         pooled = x[:, : time * self._squeeze].reshape(windows, time, self._squeeze, channels)
         x = self._encoder_norm(pooled.mean(2) + positions)
         for layer in self._layers:
@@ -99,19 +206,25 @@ class PackedSew:
         x = self._stretch(x).reshape(windows, time * self._squeeze, channels)
         return self._head(x)
 
+    def _placed(self, x: Tensor) -> Tensor:
+        padding = self._position[0].shape[-1] // 2
+        return functional.conv1d(
+            x, *self._position, stride=self._squeeze, padding=padding, groups=self._groups
+        )
+
 
 class _Layer:
     """One layer of the encoder, (windows, frames, channels) → the same."""
 
-    def __init__(self, layer: Any) -> None:
-        attention, forward = layer.attention, layer.feed_forward
-        self._heads = attention.num_heads
-        self._ask = _side_by_side(attention.q_proj, attention.k_proj, attention.v_proj)
-        self._answer = _side_by_side(attention.out_proj)
-        self._norm = layer.layer_norm
-        self._widen = _side_by_side(forward.intermediate_dense, gelu=True)
-        self._narrow = _side_by_side(forward.output_dense)
-        self._final_norm = layer.final_layer_norm
+    def __init__(self, weights: dict[str, Tensor], name: str, heads: int, epsilon: float) -> None:
+        self._heads = heads
+        asked = (f"{name}.attention.{part}_proj" for part in "qkv")
+        self._ask = _side_by_side(weights, *asked)
+        self._answer = _side_by_side(weights, f"{name}.attention.out_proj")
+        self._norm = _Norm(weights, f"{name}.layer_norm", epsilon)
+        self._widen = _side_by_side(weights, f"{name}.feed_forward.intermediate_dense", gelu=True)
+        self._narrow = _side_by_side(weights, f"{name}.feed_forward.output_dense")
+        self._final_norm = _Norm(weights, f"{name}.final_layer_norm", epsilon)
 
     def __call__(self, x: Tensor) -> Tensor:
         windows, frames, channels = x.shape
@@ -119,26 +232,39 @@ class _Layer:
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         heard = functional.scaled_dot_product_attention(query, key, value)
         x = self._norm(x + self._answer(heard.transpose(1, 2).reshape(x.shape)))
-        result: Tensor = self._final_norm(x + self._narrow(self._widen(x)))
-        return result
+        return self._final_norm(x + self._narrow(self._widen(x)))
 
 
-def _side_by_side(*linears: Linear, gelu: bool = False) -> _Product:
+class _Norm:
+    """A layer norm over the channels."""
+
+    def __init__(self, weights: dict[str, Tensor], name: str, epsilon: float) -> None:
+        self._vectors, self._epsilon = _vectors(weights, name), epsilon
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:], *self._vectors, self._epsilon)
+
+
+def _vectors(weights: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
+    return weights.pop(f"{name}.weight"), weights.pop(f"{name}.bias")
+
+
+def _side_by_side(weights: dict[str, Tensor], *names: str, gelu: bool = False) -> _Product:
     """Linear layers of the same input as one."""
-    weight = torch.cat([linear.weight for linear in linears])
-    return _Product(weight, torch.cat([linear.bias for linear in linears]), gelu=gelu)
+    rows, biases = zip(*(_vectors(weights, name) for name in names), strict=True)
+    return _Product(torch.cat(rows), torch.cat(biases), gelu=gelu)
 
 
-def _convolution(layer: Conv1d) -> Callable[[Tensor], Tensor]:
+def _convolution(weight: Tensor, bias: Tensor | None, stride: int) -> Callable[[Tensor], Tensor]:
     """A convolution over time and its activation: (windows, n, channels) → the same.
 
     Where no frame is heard twice it is a product of neighbours that lie side by side already;
     oneDNN's own convolution took ten times as long where those were few.
     """
-    kernel = layer.kernel_size[0]
-    if kernel != layer.stride[0]:
-        return _Convolution(layer)
-    product = _Product(layer.weight.transpose(1, 2).flatten(1), layer.bias, gelu=True)
+    kernel = weight.shape[2]
+    if kernel != stride:
+        return _Convolution(weight, bias, stride)
+    product = _Product(weight.transpose(1, 2).flatten(1), bias, gelu=True)
 
     def convolve(x: Tensor) -> Tensor:
         windows, length, channels = x.shape
@@ -166,15 +292,15 @@ class _Product:
 class _Convolution:
     """One whose steps overlap."""
 
-    def __init__(self, layer: Conv1d) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, stride: int) -> None:
         # Over one row of a picture whose channels lie innermost.
-        self._geometry = ([0, 0], [1, layer.stride[0]], [1, 1], 1)
+        self._geometry = ([0, 0], [1, stride], [1, 1], 1)
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-            layer.weight[:, :, None].contiguous(memory_format=torch.channels_last),
+            weight[:, :, None].contiguous(memory_format=torch.channels_last),
             *self._geometry,
-            [1, layer.in_channels, 1, _ROWS * layer.stride[0]],
+            [1, weight.shape[1], 1, _ROWS * stride],
         )
-        self._bias = layer.bias
+        self._bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
         picture: Tensor = torch.ops.mkldnn._convolution_pointwise(

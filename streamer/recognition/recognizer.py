@@ -7,21 +7,28 @@ import ctypes
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 
 from streamer.core.ctc import GreedyReader
 from streamer.messages import SAMPLE_RATE
-from streamer.recognition.letters import read_calibration, read_normalization, read_vocabulary
-from streamer.recognition.models import choose_device, frame_grid, freeze, load_model
-from streamer.recognition.packed import PackedSew, packable
+from streamer.recognition.accelerators import choose_device
+from streamer.recognition.letters import (
+    frame_grid,
+    read_calibration,
+    read_normalization,
+    read_vocabulary,
+)
+from streamer.recognition.packed import load_packed
 
 if TYPE_CHECKING:
     from streamer.core.ctc import Reader
     from streamer.messages import LogProbs, Samples
     from streamer.recognition.checkpoints import Checkpoint
+
+_Network: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 _WEIGHTS_A_THREAD = 50_000_000
 """A second thread saved a 40-million model 40 % of the time alone on two cores, and cost it time
@@ -65,24 +72,30 @@ class Recognizer:
         self.notice = checkpoint.notice
         self.device = choose_device(accelerator)
         self._normalize = read_normalization(checkpoint.folder)
-        model = load_model(checkpoint)
-        freeze(model)
-        self.grid = frame_grid(model.config)
-        self.vocabulary = read_vocabulary(checkpoint.folder, model.lm_head.out_features)
+        self._dtype = torch.float32 if self.device == "cpu" else torch.float16
+        self._logits, config, weights = self._load(checkpoint)
+        self.grid = frame_grid(config)
+        self.vocabulary = read_vocabulary(checkpoint.folder, config["vocab_size"])
         self.calibration = read_calibration(checkpoint.folder, guided=False)
         self.read: Reader = GreedyReader(self.vocabulary)
-        weights = sum(parameter.numel() for parameter in model.parameters())
-        self._dtype = torch.float32 if self.device == "cpu" else torch.float16
         if self.device == "cpu":
             torch.set_num_threads(
                 threads or min(torch.get_num_threads(), math.ceil(weights / _WEIGHTS_A_THREAD))
             )
-        if self.device == "cpu" and packable(model):
-            self._logits: Callable[[torch.Tensor], torch.Tensor] = PackedSew(model)
-        else:
-            model.to(self.device, self._dtype)
-            self._logits = lambda values: model(values).logits
         self.log_probs(np.zeros(self.grid.fit(SAMPLE_RATE), np.float32))
+
+    def _load(self, checkpoint: Checkpoint) -> tuple[_Network, dict[str, Any], int]:
+        """A network of samples → logits, its configuration, and how many weights it has."""
+        packed = load_packed(checkpoint.folder) if self.device == "cpu" else None
+        if packed:
+            return packed, packed.config, packed.size
+        from streamer.recognition.models import freeze, load_model  # seconds, most of them spared
+
+        model = load_model(checkpoint)
+        freeze(model)
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        model.to(self.device, self._dtype)
+        return lambda values: model(values).logits, model.config.to_dict(), weights
 
     def log_probs(self, samples: Samples) -> LogProbs:
         """Recognize one window.
