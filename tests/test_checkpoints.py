@@ -20,7 +20,7 @@ from streamer.config import DEFAULT_MODEL
 from streamer.recognition.checkpoints import resolve
 
 EMBEDDED = resolve("embedded").folder
-SMALL = {"calibration.json", "words.arpa.gz"} | {file.name for file in EMBEDDED.glob("*.json")}
+SMALL = {"words.arpa.gz"} | {file.name for file in EMBEDDED.glob("*.json")}
 ROOT = Path(__file__).parent.parent
 
 

@@ -18,7 +18,6 @@ words have exact frames.
 from __future__ import annotations
 
 import math
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -175,7 +174,7 @@ class BeamReader:
         least = most * math.exp(-DEPTH)
         kept = [prefix for prefix in grown if prefix.weight >= least]
         if len(kept) > WIDTH:
-            kept = sorted(kept, key=attrgetter("weight"), reverse=True)[:WIDTH]
+            kept = sorted(kept, key=lambda prefix: prefix.weight, reverse=True)[:WIDTH]
         scale = 1 / most
         for prefix in kept:
             prefix.ends_blank = prefix.next_blank * scale
