@@ -164,7 +164,7 @@ def test_what_was_lent_for_letters_is_taken_back_where_no_hotword_came_of_it():
 def test_a_minute_of_doubt_does_not_underflow(monkeypatch):
     monkeypatch.setattr(beam, "WIDTH", 4)
     rows = np.log(np.full((3_000, len(TOKENS)), 1 / len(TOKENS), np.float32))
-    assert BeamReader(VOCABULARY, model(AND=0.1), hotwords("DAN"))(rows)
+    assert BeamReader(VOCABULARY, model(AND=0.1), hotwords("DAN"), hotword_bonus=1.0)(rows)
 
 
 def test_an_emission_without_frames_has_no_words():

@@ -315,7 +315,7 @@ def test_a_word_is_shown_when_it_is_likely_to_stay_or_has_waited_long(probabilit
         likely = []
         for word in words:
             heard = round(known * 50) - word.end
-            chance = chance_to_stay(word, heard, guided=False) if heard < 70 else 1
+            chance = chance_to_stay(word, heard, guided=False) if heard < 60 else 1
             likely.append(heard >= 8 and chance >= SHOWN_CHANCE)
         assert shown == sum(itertools.takewhile(bool, likely))
     assert found[-1][2] > 3

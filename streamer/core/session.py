@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from streamer.core.segmenter import Detector
     from streamer.messages import LogProbs
 
-SHOWN_CHANCE, SHOWN_AFTER_MS = 0.7, 160
+SHOWN_CHANCE, SHOWN_AFTER_MS = 0.72, 160
 """A word that may still change is shown when it is likely to stay, but not at the very edge of what
 was heard."""
-PATIENCE_MS = 1_400
+PATIENCE_MS = 1_200
 """Then it is shown however unsure it is. Measured, see docs/quality.md."""
 SHORT_TEXT_LETTERS = 8
 SHORT_TEXT_FACTOR = 4 / 3
