@@ -139,6 +139,21 @@ def test_a_phrase_counts_as_a_whole():
     ) == ("WITH DEN")
 
 
+def test_a_phrase_goes_on_from_the_words_before():
+    log_probs = emission("D", {"E": 0.8, "A": 0.1}, "N")
+    reader = BeamReader(VOCABULARY, None, hotwords("WITH DAN"), hotword_bonus=0.5)
+    assert [word.text for word in reader(log_probs, ["AND", "WITH"])] == ["DAN"]
+    assert [word.text for word in reader(log_probs, ["WITH", "AND"])] == ["DEN"]
+    assert [word.text for word in reader(log_probs, ["WITH", "Ø"])] == ["DEN"]
+
+
+def test_many_phrases_that_end_at_once_do_not_overflow():
+    words = ["AND", "WITH", "DAN"] * 40
+    nested = hotwords(*(" ".join(words[-count:]) for count in range(1, len(words))))
+    path = "|".join("AND" if w == "AND" else "_".join(w) for w in words)
+    assert text(BeamReader(VOCABULARY, None, nested), emission(path)) == " ".join(words)
+
+
 def test_a_hotword_is_no_unknown_word_to_a_model():
     log_probs = emission("D", {"A": 0.5, "I": 0.45}, "N")
     lm = model(DIN=0.001)

@@ -118,6 +118,9 @@ def test_a_gzipped_model_is_the_same(arpa, tmp_path):
         (ARPA.partition("\\3-grams")[0].encode(), "no complete ARPA file"),
         (ARPA.replace("-0.9\tred red", "red red -0.9").encode(), ":18: no line of an ARPA file"),
         (ARPA.replace("\tred red", "\tred").encode(), ":18: no line of an ARPA file"),
+        (ARPA.replace("-0.9\tred red", "23135851162\tred red").encode(), ":18: no line of an ARPA"),
+        (ARPA.replace("-0.9\tred red", "-inf\tred red").encode(), ":18: no line of an ARPA file"),
+        (ARPA.replace("-0.9\tred red", "nan\tred red").encode(), ":18: no line of an ARPA file"),
         (ARPA.replace("ngram 1=5", "ngram one").encode(), ":4: no line of an ARPA file"),
         (ARPA.replace("the", "τὸ").replace("red", "ἐρυθρόν").encode(), "in the letters of the mo"),
     ],
@@ -199,6 +202,21 @@ def test_a_model_that_parts_no_words_takes_neither(arpa):
     vocabulary = Vocabulary(("<pad>", "A"), 0, None, frozenset())
     with pytest.raises(SettingsError, match="does not part words"):
         load_reader(Settings(lm=str(arpa)), vocabulary, arpa.parent)
+    (arpa.parent / LANGUAGE_MODEL).write_bytes(gzip.compress(arpa.read_bytes()))
+    assert not load_reader(Settings(), vocabulary, arpa.parent).guided, "nor one of its own"
+
+
+def test_a_damaged_language_model_of_its_own_is_the_models_fault(letters_alone):
+    (letters_alone / LANGUAGE_MODEL).write_bytes(gzip.compress(ARPA.encode())[:60])
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", "transcribe", DEMO, "--model", str(letters_alone)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 4
+    assert len(done.stderr.splitlines()) == 1
+    assert f"its {LANGUAGE_MODEL} is damaged" in done.stderr
+    assert not load_recognizer(Settings(model=str(letters_alone), lm="none")).read.guided
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ def test_what_is_saved_loads_and_says_the_same(tmp_path):
     assert np.abs(model.log_probs(sound) - saved.log_probs(sound)).max() < 1e-3
     assert saved.vocabulary == model.vocabulary
     assert saved.read.guided, "the language model is as good for these weights"
+    assert (tmp_path / "new" / "WORDNET-LICENSE").is_file()
     assert saved.calibration is None, "that was of the old weights"
 
 

@@ -130,6 +130,17 @@ def altered(folder, **changes):
         {"conv_kernel": 3},
         {"conv_dim": [64] * 13},
         {"num_hidden_layers": 13},
+        {"layer_norm_eps": None},
+        {"layer_norm_eps": "1e-5"},
+        {"num_attention_heads": 5},
+        {"num_attention_heads": 0},
+        {"num_attention_heads": None},
+        {"conv_stride": None},
+        {"conv_stride": [5, 2]},
+        {"conv_stride": [5] + [0] * 12},
+        {"conv_stride": [5] + [2] * 13},
+        {"num_conv_pos_embedding_groups": 0},
+        {"squeeze_factor": 0},
     ],
     ids=str,
 )
@@ -148,10 +159,21 @@ def test_what_is_damaged_is_left_to_transformers(name, content, tmp_path):
     assert load_packed(tmp_path) is None
 
 
+def test_other_things_than_weights_are_left_to_transformers(tmp_path):
+    write_random_sew_tiny(tmp_path)
+    (file,) = tmp_path.glob("*.bin")
+    weights = torch.load(file)
+    for content in ([1, 2], {"model": weights}, weights | {"epoch": 3}):
+        torch.save(content, file)
+        assert load_packed(tmp_path) is None
+
+
 def test_loading_it_does_not_import_transformers():
     code = (
-        "import sys; from streamer.recognition import load_recognizer; "
-        "load_recognizer('embedded'); print('transformers' in sys.modules)"
+        "import sys; from streamer.config import Settings; "
+        "from streamer.recognition import load_recognizer; "
+        "load_recognizer(Settings(model='embedded', accelerator='cpu')); "
+        "print('transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n"

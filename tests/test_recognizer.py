@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from streamer.config import Settings
 from streamer.core.ctc import FrameGrid
@@ -154,6 +155,25 @@ def test_the_shortest_window_gives_the_frames_of_one_stride(embedded):
 
 def test_silence_gives_finite_numbers(embedded):
     assert np.isfinite(embedded.log_probs(np.zeros(16_080, np.float32))).all()
+
+
+def test_frames_that_are_no_numbers_say_nothing(embedded, monkeypatch):
+    """As where half precision overflows."""
+    plain = embedded._logits
+
+    def overflowing(values):
+        logits = plain(values).clone()
+        logits[:, 10:20] = torch.nan
+        return logits
+
+    expected = embedded.log_probs(noise(32_080))
+    monkeypatch.setattr(embedded, "_logits", overflowing)
+    found = embedded.log_probs(noise(32_080))
+    assert (found[10:20].argmax(axis=1) == embedded.vocabulary.blank).all()
+    assert np.isfinite(found).all()
+    expected[10:20] = found[10:20]
+    np.testing.assert_array_equal(found, expected)
+    embedded.read(found)
 
 
 def test_a_window_always_gives_the_same_result(embedded):
@@ -376,6 +396,20 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(copy):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
     assert "do not fit its config.json" in refused(copy)
+
+
+def test_impossible_convolutions_are_refused(copy):
+    config = json.loads((copy / "config.json").read_text())
+    config["conv_stride"][1] = 0
+    (copy / "config.json").write_text(json.dumps(config))
+    assert "convolutions that cannot be" in refused(copy)
+
+
+def test_weights_that_are_no_numbers_are_refused(copy):
+    weights = load_file(copy / "model.safetensors")
+    weights["lm_head.bias"][3] = torch.nan
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert "numbers that are none" in refused(copy)
 
 
 def test_a_missing_vocabulary_is_refused(copy):

@@ -196,6 +196,17 @@ def test_a_cut_word_moves_to_the_next_segment_with_its_letters():
     assert (words[0].start, words[0].end) == (0, 7)
 
 
+def test_previews_read_a_carried_word_whole_as_often_as_they_come():
+    _, following = stitching(0).finish(emission("__SO_|__HEL"), split=True)
+    truth = emission("L_LO_|_" + PAUSE + "WE_|_" + PAUSE)
+    for end in (20, 30, 40, 50, len(truth)):
+        following.preview(0, truth[:end])
+        assert shown(following)[0] == "HELLO"
+    assert texts(following.stable)[0] == "HELLO"
+    following.preview(0, truth)  # the whole utterance once more
+    assert shown(following) == ["HELLO", "WE"]
+
+
 def test_a_word_that_only_lacks_its_delimiter_is_not_lost_at_a_cut():
     stitcher = stitching()
     words, following = stitcher.finish(emission("_SO_|_YES____"), split=True)

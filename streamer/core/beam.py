@@ -7,8 +7,9 @@ Theory of operation. A *prefix* is a text that an utterance may begin with. At e
 prefix of the beam stays as it is (a blank, or its last letter goes on) or grows by a token; ways
 that lead to the same prefix are added up. What language says of a prefix multiplies its weight as
 it grows: for each word that ends, a model of word sequences; for an unfinished one, half of what
-the best word that it may become will cost; for each letter of a hotword, a bonus that is taken back where the word turns
-out to be another. A word that neither knows costs something and is not forbidden.
+the best word that it may become will cost; for each letter of a hotword, a bonus that is taken back
+where the word turns out to be another. A word that neither knows costs something and is not
+forbidden.
 
 Weights are plain numbers relative to the best of the frame, which is faster than logarithms; what
 falls too far behind is dropped. In the end the best text is aligned with the emission, so that its
@@ -27,16 +28,16 @@ from streamer.core.ctc import read_path
 from streamer.core.ngram import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from streamer.core.ctc import FrameWord, Vocabulary
     from streamer.core.hotwords import Hotwords
     from streamer.core.ngram import NGram
     from streamer.messages import LogProbs
 
-# Chosen on one speaker's chapter of LibriSpeech dev-clean that no weights were trained on, with a
-# model of 0.9 million n-grams and embedded weights of 73 % WER; points are of WER. For others
-# `python -m training.biasing --vary` tells.
+# Chosen on a chapter of LibriSpeech dev-clean that no weights were trained on, the first three with
+# another language model (0.9 million n-grams) and embedded weights of 73 % WER; points are of WER.
+# For others `python -m training.biasing --vary` tells.
 MODEL_WEIGHT = 0.8
 """The power to which the model's probabilities are taken; 0.6 or 1.1 costs one or two points."""
 WORD_BONUS = 1.0
@@ -56,6 +57,8 @@ DEPTH = 10.0
 """Nats that a kept prefix may be behind the best."""
 FAINTEST = 0.005
 """A letter that is less probable is not tried."""
+MOST_NATS = 500.0
+"""What a token may gain at most: many phrases that end at once must not overflow."""
 
 
 class _Prefix:
@@ -101,6 +104,7 @@ class BeamReader:
         assert vocabulary.delimiter is not None
         self._vocabulary, self._delimiter = vocabulary, vocabulary.delimiter
         self._model, self._hotwords = model, hotwords
+        self._ids = {token: id_ for id_, token in enumerate(vocabulary.tokens)}
         self._model_weight, self._word_bonus = model_weight, word_bonus
         self._unknown_cost, self._hotword_bonus = unknown_cost, hotword_bonus
         self.guided = model is not None
@@ -131,6 +135,9 @@ class BeamReader:
             root.context = self._model.start
             for word in after[-self._model.order :]:
                 root.context = self._model.score(root.context, word)[1]
+        if self._hotwords:
+            for token in self._spelled(after):
+                root.hot, _ = self._hotwords.step(root.hot, token)
         root.ends_blank = root.weight = 1.0
         beam = [root]
         for frame, (blank, row) in enumerate(zip(blanks, probs.tolist(), strict=True)):
@@ -167,6 +174,12 @@ class BeamReader:
                     child.next_token += p * child.gain
             beam = self._kept(grown)
         return self._best(beam)
+
+    def _spelled(self, words: Sequence[str]) -> Iterator[int]:
+        """The tokens of words that are behind; a letter that is none is -1, which no phrase has."""
+        for word in words:
+            yield from (self._ids.get(letter, -1) for letter in word)
+            yield self._delimiter
 
     def _kept(self, grown: list[_Prefix]) -> list[_Prefix]:
         """The best prefixes, weighed anew; the others are forgotten."""
@@ -207,7 +220,7 @@ class BeamReader:
         elif self._model:
             worth, context = self._ended(prefix)
             nats += worth - prefix.ahead
-        gain = math.exp(nats)
+        gain = math.exp(min(nats, MOST_NATS))
         if gain < least:
             return None
         child = prefix.children[token] = _Prefix(prefix, token)

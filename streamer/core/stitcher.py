@@ -33,7 +33,7 @@ STAY_BIAS, STAY_BY_FRAME = 1.31, 0.0589
 STAY_BY_DOUBT, STAY_BY_DOUBT_GUIDED = 5.52, 2.34
 LONG_HEARD = 40
 """Fitted on previews of held-out speech by `python -m training.staying`; frames of 20 ms."""
-SURE = 0.91
+SURE = 0.93
 """A word that is less likely to stay waits for the final text. Measured, see docs/quality.md."""
 
 
@@ -163,7 +163,7 @@ class Stitcher:
         parted = self._vocabulary.delimiter is not None
         if parted and words and words[-1].closed is None and words[-1].start > 0:
             rest = self.emission[words.pop().start :]
-            following.carried = following._settled = len(rest)
+            following.carried = len(rest)
             ahead = np.concatenate((rest, ahead))
         following.emission = ahead
         return words, following

@@ -15,7 +15,7 @@ from streamer.core.beam import BeamReader
 from streamer.core.ctc import GreedyReader, Vocabulary
 from streamer.core.hotwords import Hotwords
 from streamer.core.ngram import NGram
-from streamer.errors import SettingsError
+from streamer.errors import ModelError, SettingsError
 from streamer.recognition.letters import LANGUAGE_MODEL
 
 if TYPE_CHECKING:
@@ -39,22 +39,31 @@ def load_reader(settings: Settings, vocabulary: Vocabulary, folder: Path) -> Rea
 
     Raises:
         SettingsError: a file is not there or not what it should be, or the model cannot spell it.
+        ModelError: the language model in the folder is damaged.
     """
-    lm = _language_model(settings, folder)
-    if not settings.hotwords and not lm:
-        return GreedyReader(vocabulary)
+    wanted = Path(settings.lm) if settings.lm not in ("", NO_LM) else None
     if vocabulary.delimiter is None:
-        raise SettingsError("this model does not part words; hotwords and lm are of no use to it")
+        if settings.hotwords or wanted:
+            raise SettingsError(
+                "this model does not part words; hotwords and lm are of no use to it"
+            )
+        return GreedyReader(vocabulary)
+    model = read_arpa(wanted, vocabulary) if wanted else None
+    if not settings.lm and (folder / LANGUAGE_MODEL).is_file():
+        model = _own_language_model(folder, vocabulary)
     hotwords = read_hotwords(Path(settings.hotwords), vocabulary) if settings.hotwords else None
-    model = read_arpa(lm, vocabulary) if lm else None
-    return BeamReader(vocabulary, model, hotwords)
+    return (
+        BeamReader(vocabulary, model, hotwords) if model or hotwords else GreedyReader(vocabulary)
+    )
 
 
-def _language_model(settings: Settings, folder: Path) -> Path | None:
-    if settings.lm:
-        return None if settings.lm == NO_LM else Path(settings.lm)
-    own = folder / LANGUAGE_MODEL
-    return own if own.is_file() else None
+def _own_language_model(folder: Path, vocabulary: Vocabulary) -> NGram:
+    try:
+        return read_arpa(folder / LANGUAGE_MODEL, vocabulary)
+    except SettingsError as error:
+        raise ModelError(
+            f"{folder}: its {LANGUAGE_MODEL} is damaged; get the model again, or use --lm {NO_LM}"
+        ) from error
 
 
 def read_hotwords(path: Path, vocabulary: Vocabulary) -> Hotwords:
@@ -110,12 +119,12 @@ def read_arpa(path: Path, vocabulary: Vocabulary) -> NGram:
                 gram = fold(" ".join(fields[1 : order + 1]))
                 if "<" in gram:
                     gram = _MARK.sub(lambda mark: mark[0].lower(), gram)
-                probability = float(fields[0]) * _LN_10
+                probability = _log_probability(fields[0])
                 # Of words that differ in case alone the more probable one stays.
                 if gram not in probabilities or probability > probabilities[gram]:
                     probabilities[gram] = probability
                 if len(fields) == order + 2:
-                    backoffs[gram] = float(fields[-1]) * _LN_10
+                    backoffs[gram] = _finite(fields[-1])
                 elif len(fields) != order + 1:
                     raise ValueError(line)
                 found += 1
@@ -133,6 +142,20 @@ def read_arpa(path: Path, vocabulary: Vocabulary) -> NGram:
     if not any(letters.issuperset(word) for word in model.words()):
         raise SettingsError(f"{path}: none of its words is in the letters of the model")
     return model
+
+
+def _log_probability(text: str) -> float:
+    """A decimal logarithm as a natural one."""
+    if float(text) > 0:
+        raise ValueError(text)
+    return _finite(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text) * _LN_10
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _folding(vocabulary: Vocabulary) -> Callable[[str], str]:

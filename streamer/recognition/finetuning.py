@@ -16,6 +16,7 @@ from streamer.errors import ModelError
 from streamer.recognition.accelerators import choose_device
 from streamer.recognition.letters import (
     LANGUAGE_MODEL,
+    LANGUAGE_MODEL_LICENSE,
     SEW_TINY_LETTERS,
     SEW_TINY_TOKENS,
     SMALL_FILES,
@@ -172,7 +173,7 @@ class FineTuning:
         folder.mkdir(parents=True, exist_ok=True)
         if self.new_head:
             write_small_files(folder)
-        for name in (*SMALL_FILES, LANGUAGE_MODEL):
+        for name in (*SMALL_FILES, LANGUAGE_MODEL, LANGUAGE_MODEL_LICENSE):
             if (self._checkpoint.folder / name).is_file():
                 shutil.copyfile(self._checkpoint.folder / name, folder / name)
         with quiet():

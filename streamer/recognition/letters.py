@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from streamer.core.ctc import Calibration, FrameGrid, Vocabulary
 from streamer.errors import ModelError
@@ -18,6 +18,8 @@ CALIBRATION = "calibration.json"
 """Ours alone; of these weights and no others, so it is copied with nothing."""
 LANGUAGE_MODEL = "words.arpa.gz"
 """Ours too: what the model's emissions are read with, where nothing else is asked for."""
+LANGUAGE_MODEL_LICENSE = "WORDNET-LICENSE"
+"""Wants to go wherever the embedded model's language model goes."""
 SMALL_FILES = (
     CONFIG,
     VOCABULARY,
@@ -101,12 +103,31 @@ def read_normalization(folder: Path) -> bool:
 
 
 def frame_grid(config: Mapping[str, Any]) -> FrameGrid:
-    """How a model of this configuration turns samples into frames."""
+    """How a model of this configuration turns samples into frames.
+
+    Raises:
+        ModelError: its convolutions cannot be.
+    """
+    kernels, strides = config.get("conv_kernel"), config.get("conv_stride")
+    pooled = config.get("squeeze_factor", 1)
+    if not (_counts(kernels) and _counts(strides) and len(kernels) == len(strides)) or (
+        not _counts([pooled])
+    ):
+        raise ModelError(f"{CONFIG}: it describes convolutions that cannot be; get the model again")
     hop, receptive = 1, 1
-    for kernel, stride in zip(config["conv_kernel"], config["conv_stride"], strict=True):
+    for kernel, stride in zip(kernels, strides, strict=True):
         receptive += (kernel - 1) * hop
         hop *= stride
-    return FrameGrid(hop, receptive, hop * config.get("squeeze_factor", 1))
+    return FrameGrid(hop, receptive, hop * pooled)
+
+
+def _counts(numbers: Any) -> TypeGuard[Sequence[int]]:
+    """Whether these are positive whole numbers, and at least one."""
+    return (
+        isinstance(numbers, list | tuple)
+        and bool(numbers)
+        and all(isinstance(number, int) and number > 0 for number in numbers)
+    )
 
 
 def read_calibration(folder: Path, *, guided: bool) -> Calibration | None:

@@ -16,16 +16,14 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from streamer.recognition.letters import CONFIG
+from streamer.recognition.letters import CONFIG, frame_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,14 +55,16 @@ def load_packed(folder: Path) -> PackedSew | None:
         config = json.loads((folder / CONFIG).read_bytes())
         if not (_has_kernels() and _is_a_sew(config)):
             return None
+        shortest = frame_grid(config).fit(0)  # checked first: a stride of 0 would end the process
         weights = _read_weights(folder)
-        shapes = _shapes(config)
-        fits = all(weights[name].shape == shape for name, shape in shapes.items())
-    # KeyError: something is not there; the others, by kind of damage.
-    except (KeyError, TypeError, ValueError, OSError, EOFError, RuntimeError, SafetensorError,
-            UnpicklingError):  # fmt: skip
+        if any(weights[name].shape != shape for name, shape in _shapes(config).items()):
+            return None
+        network = PackedSew(config, weights)
+        with torch.inference_mode():
+            network(torch.zeros(1, shortest))
+    except Exception:  # whatever a damaged or foreign checkpoint makes it raise
         return None
-    return PackedSew(config, weights) if fits else None
+    return network
 
 
 def _has_kernels() -> bool:

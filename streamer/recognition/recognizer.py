@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from streamer.core.ctc import GreedyReader
+from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE
 from streamer.recognition.accelerators import choose_device
 from streamer.recognition.letters import (
@@ -33,6 +34,8 @@ _Network: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 _WEIGHTS_A_THREAD = 50_000_000
 """A second thread saved a 40-million model 40 % of the time alone on two cores, and cost it time
 where another program was using one of them; CPU time always grew."""
+_CERTAIN = 20.0
+"""A logit that leaves the other tokens nothing."""
 _LONG_WINDOW = 8 * SAMPLE_RATE
 """Longer windows need hundreds of megabytes for a moment."""
 
@@ -82,7 +85,14 @@ class Recognizer:
             torch.set_num_threads(
                 threads or min(torch.get_num_threads(), math.ceil(weights / _WEIGHTS_A_THREAD))
             )
-        self.log_probs(np.zeros(self.grid.fit(SAMPLE_RATE), np.float32))
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        logits = self._logits_of(np.zeros((1, self.grid.fit(SAMPLE_RATE)), np.float32))
+        if not bool(logits.isfinite().all()):
+            raise ModelError(
+                f"{self.name}: its weights hold numbers that are none; get the model again"
+            )
 
     def _load(self, checkpoint: Checkpoint) -> tuple[_Network, dict[str, Any], int]:
         """A network of samples → logits, its configuration, and how many weights it has."""
@@ -140,13 +150,22 @@ class Recognizer:
         if not frames:
             return np.zeros((len(batch), 0, len(self.vocabulary.tokens)), np.float32)
         with torch.inference_mode():
-            values = torch.from_numpy(batch).to(self.device, self._dtype)
             # A squeezed model fills an odd number of frames up with a frame of zeros: drop it.
-            logits = self._logits(values)[:, :frames]
-            result: LogProbs = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+            logits = self._logits_of(batch)[:, :frames]
+            broken = ~logits.isfinite().all(dim=-1)
+            if broken.any():  # half precision has overflowed: nothing is said there
+                logits = logits.clone()
+                logits[broken] = 0.0
+                logits[..., self.vocabulary.blank][broken] = _CERTAIN
+            result: LogProbs = torch.log_softmax(logits, dim=-1).numpy()
         if length > _LONG_WINDOW:
             _give_memory_back()
         return result
+
+    def _logits_of(self, batch: Samples) -> torch.Tensor:
+        with torch.inference_mode():
+            values = torch.from_numpy(batch).to(self.device, self._dtype)
+            return self._logits(values).float().cpu()
 
 
 def _give_memory_back() -> None:
