@@ -77,7 +77,7 @@ class Settings:
     """An utterance that grows longer is split at its quietest place."""
     preview_ms: int = 320
     """Time between two looks at an utterance that is still being spoken."""
-    preview_window_ms: int = 2_000
+    preview_window_ms: int = 2_600
     """How far back such a look reaches."""
     right_context_ms: int = 320
     """A word this far from the newest audio may become stable."""
