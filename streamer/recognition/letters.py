@@ -110,8 +110,8 @@ def frame_grid(config: Mapping[str, Any]) -> FrameGrid:
     """
     kernels, strides = config.get("conv_kernel"), config.get("conv_stride")
     pooled = config.get("squeeze_factor", 1)
-    if not (_counts(kernels) and _counts(strides) and len(kernels) == len(strides)) or (
-        not _counts([pooled])
+    if not (_positive(kernels) and _positive(strides) and len(kernels) == len(strides)) or (
+        not _positive([pooled])
     ):
         raise ModelError(f"{CONFIG}: it describes convolutions that cannot be; get the model again")
     hop, receptive = 1, 1
@@ -121,7 +121,7 @@ def frame_grid(config: Mapping[str, Any]) -> FrameGrid:
     return FrameGrid(hop, receptive, hop * pooled)
 
 
-def _counts(numbers: Any) -> TypeGuard[Sequence[int]]:
+def _positive(numbers: Any) -> TypeGuard[Sequence[int]]:
     """Whether these are positive whole numbers, and at least one."""
     return (
         isinstance(numbers, list | tuple)
