@@ -89,6 +89,23 @@ def test_at_full_size_the_logits_differ_by_less_than_a_thousandth(tmp_path):
     assert (packed[:, :frames].argmax(-1) == plain[:, :frames].argmax(-1)).all()
 
 
+@pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("avx512_bf16"),
+    reason="the processor has no products of bfloat16: a draft is what the rest is",
+)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_draft_is_near_and_changes_nothing_else(shape, tmp_path):
+    model = of_shape(**SHAPES[shape])
+    samples = torch.randn(2, frame_grid(model.config.to_dict()).fit(9_000))
+    model.save_pretrained(tmp_path)
+    packed = load_packed(tmp_path)
+    with torch.inference_mode():
+        exact, draft, again = (packed(samples, draft=draft) for draft in (False, True, False))
+    assert torch.equal(exact, again)
+    assert draft.dtype == torch.float32
+    assert 0 < float((draft - exact).abs().max()) < 0.05 * float(exact.std())
+
+
 @pytest.mark.parametrize("names", [("weight_g", "weight_v"), None], ids=["older names", "folded"])
 def test_weights_as_older_versions_wrote_them_are_read(names, tmp_path):
     model = of_shape(**SHAPES["with biases"])

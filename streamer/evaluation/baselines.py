@@ -1,7 +1,8 @@
 """Other ways to make live text with the same recognizer: what ours is compared with.
 
-All hear the utterances that our voice detection finds and read them as ours does, so that only
-the policy differs; each is as published, in as few lines as say it.
+All hear the utterances that our voice detection finds and read them as ours does, and what they
+recognize while one lasts is a draft, as ours, so that only the policy differs; each is as
+published, in as few lines as say it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Baseline(ABC):
         growing = replace(settings, preview_window_ms=settings.max_utterance_s * 1000)
         detector = VoiceDetector(settings.vad_mode, settings.vad_frame_ms)
         self._segmenter = Segmenter(growing, recognizer.grid, detector)
+        self._draft = True
         self.begin()
 
     @abstractmethod
@@ -72,6 +74,7 @@ class Baseline(ABC):
         events: list[Partial | Final] = []
         hop = self.recognizer.grid.hop
         for window in windows:
+            self._draft = not window.last
             inside = window.samples[window.onset - window.start :]
             start, end = window.onset / SAMPLE_RATE, window.offset / SAMPLE_RATE
             if window.last:
@@ -93,7 +96,7 @@ class Baseline(ABC):
         grid = self.recognizer.grid
         frames = grid.frames(len(samples))
         whole = (frames - 1) * grid.hop + grid.receptive if frames else 0
-        return self.recognizer.log_probs(samples[:whole])
+        return self.recognizer.log_probs(samples[:whole], draft=self._draft)
 
 
 class GrowingBuffer(Baseline):
