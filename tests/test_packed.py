@@ -8,6 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from streamer.recognition.accelerators import multiplies_bfloat16
 from streamer.recognition.letters import frame_grid
 from streamer.recognition.packed import load_packed
 from streamer.recognition.stand_in import random_sew_tiny, write_random_sew_tiny
@@ -90,7 +91,7 @@ def test_at_full_size_the_logits_differ_by_less_than_a_thousandth(tmp_path):
 
 
 @pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("avx512_bf16"),
+    not multiplies_bfloat16(),
     reason="the processor has no products of bfloat16: a draft is what the rest is",
 )
 @pytest.mark.parametrize("shape", SHAPES)

@@ -136,6 +136,25 @@ def test_a_final_text_is_ready_when_the_end_is_sure(recognizer, recording):
     assert set(waited_for) == {0}
 
 
+def test_no_final_text_is_made_of_a_draft(recognizer, recording):
+    class Noting(Remembering):
+        def __init__(self):
+            super().__init__(recognizer)
+            self.asked = {True: set(), False: set()}
+
+        def log_probs(self, samples, *, draft=False):
+            self.asked[draft].add(samples.tobytes())
+            return super().log_probs(samples, draft=draft)
+
+    live, offline = Noting(), Noting()
+    transcribed(live, [recording])
+    transcribed(offline, [recording], previews=False)
+    assert offline.asked[False] <= live.asked[False]
+    assert not offline.asked[True]
+    # The rest of the previews, which are nine tenths of what is asked for.
+    assert len(live.asked[True]) > 3 * len(live.asked[False])
+
+
 def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
     found = finals(transcribed(remembering, [recording], previews=False))
     assert len(found) == len(RECORDING.with_suffix(".txt").read_text().splitlines())

@@ -18,7 +18,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from streamer.recognition.accelerators import multiplies_bfloat16
 from streamer.recognition.letters import SEW_TINY_TOKENS
 from training import prepare
 from training.batches import UNKNOWN, Batch, Batches
@@ -129,7 +130,7 @@ class Run:
     def __init__(self, folder: Path, settings: dict[str, Any], team: Team) -> None:
         self._folder, self._settings, self._team = folder, settings, team
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._half = self._device == "cuda" or _fast_bf16()
+        self._half = self._device == "cuda" or multiplies_bfloat16()
         torch.manual_seed(settings["seed"])
         torch.set_flush_denormal(True)
         start = settings["start_from"]
@@ -338,12 +339,6 @@ def phone_and_letter_losses(
             ignore_index=UNKNOWN,
         )
     return losses
-
-
-def _fast_bf16() -> bool:
-    """Whether the processor multiplies bfloat16; elsewhere it is slower than float32."""
-    check: Callable[[], bool] = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return check()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamer.errors import ModelError
-from streamer.recognition.accelerators import choose_device
+from streamer.recognition.accelerators import choose_device, multiplies_bfloat16
 from streamer.recognition.letters import (
     LANGUAGE_MODEL,
     LANGUAGE_MODEL_LICENSE,
@@ -184,9 +184,4 @@ def _half_precision(device: str) -> torch.dtype | None:
     """What the matrices are multiplied in, where that is faster than single precision."""
     if device == "cuda":
         return torch.bfloat16
-    return torch.bfloat16 if device == "cpu" and _multiplies_bf16() else None
-
-
-def _multiplies_bf16() -> bool:
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supported and supported())
+    return torch.bfloat16 if device == "cpu" and multiplies_bfloat16() else None

@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from streamer.recognition.accelerators import multiplies_bfloat16
 from streamer.recognition.letters import CONFIG, frame_grid
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ def _has_kernels() -> bool:
 
 def _precisions() -> tuple[torch.dtype, ...]:
     """Those that products are computed in at full speed, the finest first."""
-    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # absent from older versions
-    return (torch.float32, torch.bfloat16) if asked and asked() else (torch.float32,)
+    return (torch.float32, torch.bfloat16) if multiplies_bfloat16() else (torch.float32,)
 
 
 def _is_a_sew(config: Any) -> bool:
