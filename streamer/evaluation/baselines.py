@@ -1,7 +1,7 @@
 """Other ways to make live text with the same recognizer: what ours is compared with.
 
 All hear the utterances that our voice detection finds and read them as ours does, and what they
-recognize while one lasts is a draft, as ours, so that only the policy differs; each is as
+recognize for no final text is a draft, as with ours, so that only the policy differs; each is as
 published, in as few lines as say it.
 """
 
@@ -46,7 +46,6 @@ class Baseline(ABC):
         growing = replace(settings, preview_window_ms=settings.max_utterance_s * 1000)
         detector = VoiceDetector(settings.vad_mode, settings.vad_frame_ms)
         self._segmenter = Segmenter(growing, recognizer.grid, detector)
-        self._draft = True
         self.begin()
 
     @abstractmethod
@@ -74,7 +73,6 @@ class Baseline(ABC):
         events: list[Partial | Final] = []
         hop = self.recognizer.grid.hop
         for window in windows:
-            self._draft = not window.last
             inside = window.samples[window.onset - window.start :]
             start, end = window.onset / SAMPLE_RATE, window.offset / SAMPLE_RATE
             if window.last:
@@ -87,16 +85,16 @@ class Baseline(ABC):
                 events.append(Partial(window.segment, start, end, stable, tentative, self._now()))
         return events
 
-    def decoded(self, samples: Samples) -> list[FrameWord]:
+    def decoded(self, samples: Samples, *, draft: bool = False) -> list[FrameWord]:
         """The words of a window; none of one too short for a frame."""
-        return self.recognizer.read(self.emission(samples))
+        return self.recognizer.read(self.emission(samples, draft=draft))
 
-    def emission(self, samples: Samples) -> LogProbs:
+    def emission(self, samples: Samples, *, draft: bool = False) -> LogProbs:
         """Log-probabilities of a window, brought to a length without partial frames by a cut."""
         grid = self.recognizer.grid
         frames = grid.frames(len(samples))
         whole = (frames - 1) * grid.hop + grid.receptive if frames else 0
-        return self.recognizer.log_probs(samples[:whole], draft=self._draft)
+        return self.recognizer.log_probs(samples[:whole], draft=draft)
 
 
 class GrowingBuffer(Baseline):
@@ -107,7 +105,7 @@ class GrowingBuffer(Baseline):
 
     def hear(self, utterance: Samples) -> tuple[list[str], list[str]]:
         """Everything may change until the end."""
-        return [], _texts(self.decoded(utterance))
+        return [], _texts(self.decoded(utterance, draft=True))
 
     def close(self, utterance: Samples) -> list[str]:
         """The offline text."""
@@ -138,12 +136,13 @@ class ChunkedPipeline(Baseline):
         full = len(self._kept)
         self._fill(utterance)
         # The step that fills a chunk shows no more than what is kept of it.
-        return self._read(utterance[self._start :] if len(self._kept) == full else utterance[:0])
+        growing = utterance[self._start :] if len(self._kept) == full else utterance[:0]
+        return self._read(growing, draft=True)
 
     def close(self, utterance: Samples) -> list[str]:
         """The frames of all chunks, read as one."""
         self._fill(utterance)
-        stable, tentative = self._read(utterance[self._start :])
+        stable, tentative = self._read(utterance[self._start :], draft=False)
         return stable + tentative
 
     def _fill(self, utterance: Samples) -> None:
@@ -154,8 +153,9 @@ class ChunkedPipeline(Baseline):
             self._kept.append(frames[first : (self.CHUNK - self.STRIDE) // hop])
             self._start += self.CHUNK - 2 * self.STRIDE
 
-    def _read(self, growing: Samples) -> tuple[list[str], list[str]]:
-        rest = self.emission(growing)[self.STRIDE // self.recognizer.grid.hop * bool(self._kept) :]
+    def _read(self, growing: Samples, *, draft: bool) -> tuple[list[str], list[str]]:
+        first = self.STRIDE // self.recognizer.grid.hop * bool(self._kept)
+        rest = self.emission(growing, draft=draft)[first:]
         kept = np.concatenate([*self._kept, rest[:0]])
         words = self.recognizer.read(np.concatenate((kept, rest)))
         sure = [w for w in words if w.closed is not None and w.closed <= len(kept)]
