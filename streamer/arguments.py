@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +29,20 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, as for every other error; the usage is a `--help` away."""
         self.exit(SettingsError.exit_code, f"streamer: {message}; see `{self.prog} --help`\n")
+
+
+def parse(arguments: Sequence[str], commands: Collection[str]) -> argparse.Namespace:
+    """What the command line asks for; the program ends here where that is none of `commands`."""
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        command = next((word for word in unknown if word in commands), None)
+        advice = f"put `{command}` first" if command else f"see `streamer {options.command} --help`"
+        parser.exit(
+            SettingsError.exit_code,
+            f"streamer: unrecognized arguments: {' '.join(unknown)}; {advice}\n",
+        )
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -212,7 +227,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--input", type=Path, metavar="FILE", help="speech to measure with (default: the demo)"
     )
     bench.add_argument(
-        "--minutes", type=_minutes, default=1.0, metavar="M", help="of live input (default: 1)"
+        "--minutes",
+        type=_minutes,
+        default=1.0,
+        metavar="M",
+        help="of live input (default: 1); the rest takes a minute or two more",
     )
     bench.add_argument("--json", action="store_true", help="one JSON object")
     return parser

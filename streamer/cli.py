@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamer.arguments import build_parser
+from streamer.arguments import parse
 from streamer.config import Settings, load_settings
 from streamer.errors import DeviceError, InputError, ModelError, SettingsError, StreamerError
 from streamer.messages import SAMPLE_RATE
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in _TOP_FLAGS):
         arguments.insert(0, "listen")
-    options = build_parser().parse_args(arguments)
+    options = parse(arguments, _COMMANDS)
     try:
         code = _COMMANDS[options.command](options)
         sys.stdout.flush()
@@ -157,7 +157,9 @@ def _transcribe(options: argparse.Namespace) -> int:
     settings = _settings(options)
     several = len(options.format) > 1 or len(options.files) > 1
     if several and not options.output_dir and options.format != ["txt"]:
-        raise SettingsError("several files or formats need --output-dir FOLDER")
+        raise SettingsError(
+            "several formats, or several files in another than txt, need --output-dir FOLDER"
+        )
     if options.output_dir:
         try:
             options.output_dir.mkdir(parents=True, exist_ok=True)
@@ -206,7 +208,8 @@ def _transcribe(options: argparse.Namespace) -> int:
             finally:
                 bar.remove_task(task)
             if not transcript.segments:
-                bar.console.print(f"{path}: no speech in it", markup=False, soft_wrap=True)
+                line = f"streamer: {path}: no speech in it"
+                bar.console.print(line, markup=False, soft_wrap=True)
             _deliver(transcript, path, names[path], options)
     return code
 

@@ -294,6 +294,23 @@ def test_an_unknown_setting_names_its_neighbour(env: dict[str, str], tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--model", "embedded", "listen"], "put `listen` first"),
+        (["listen", "--nope"], "see `streamer listen --help`"),
+        (["--nope"], "see `streamer listen --help`"),
+    ],
+)
+def test_what_is_out_of_place_is_told_with_what_to_do(
+    env: dict[str, str], arguments: list[str], advice: str
+) -> None:
+    done = streamer(env, *arguments)
+    assert done.returncode == 2
+    assert one_line(done.stderr)
+    assert done.stderr.endswith(f"{advice}\n")
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["--nonsense"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,23 @@ def test_no_text_is_told(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(SystemExit, match="no sentences"):
         main([str(tmp_path / "empty.txt"), "--output", str(tmp_path / "made.arpa")])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "No such file"), (b"\xff\xfe\x00", "no text in UTF-8")]
+)
+def test_what_cannot_be_read_is_one_line(content, message, tmp_path):
+    text = tmp_path / "text.txt"
+    if content is not None:
+        text.write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "training.ngram", text, "--output", tmp_path / "made.arpa"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
 
 
 def test_what_is_kept_apart_for_measuring_is_not_learned():

@@ -15,5 +15,6 @@ calibrate.py     what a checkpoint's confidence is worth
 export.py        a trained network → a checkpoint folder
 ngram.py         sentences → a word n-gram model for `streamer --lm`
 biasing.py       what such a model and hotwords gain
+command.py       how these commands end where something is wrong
 adapt_voice.py   what `streamer adapt` does for a voice: the README's table
 """

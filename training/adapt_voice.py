@@ -16,6 +16,7 @@ from streamer.adaptation.examples import Example, split_held_out
 from streamer.config import Settings
 from streamer.recognition import load_finetuning, resolve
 from training import synthesis
+from training.command import run
 from training.text import Text
 
 MINUTES = 10
@@ -66,4 +67,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

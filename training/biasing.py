@@ -33,6 +33,7 @@ from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.biasing import read_arpa, read_hotwords
 from streamer.recognition.letters import LANGUAGE_MODEL
 from streamer.sources.files import read_audio
+from training.command import run
 
 WRONG_LISTS = 4
 """Of words that nobody says: one list alone moves the error rate by a point either way."""
@@ -135,4 +136,4 @@ def _found(references: Sequence[str], texts: Sequence[str], names: set[str]) -> 
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -22,6 +22,7 @@ from streamer.evaluation.calibration import are_right, calibration_error
 from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.letters import CALIBRATION, LANGUAGE_MODEL
 from streamer.recognition.recognizer import Recognizer
+from training.command import run
 from training.corpus import Clip
 from training.scoring import HELD_OUT, held_out_sets, padded
 
@@ -106,4 +107,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

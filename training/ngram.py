@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from training.command import run
 from training.text import bible, held_out, lines, normalize, wordnet_definitions, wordnet_examples
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
@@ -187,4 +188,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

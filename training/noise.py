@@ -17,6 +17,7 @@ from streamer.messages import Event, Final, Partial
 from streamer.recognition import load_recognizer
 from streamer.recognition.recognizer import Recognizer
 from streamer.sources.files import read_audio
+from training.command import run
 
 SOFTEST_DB = 24.0
 
@@ -58,4 +59,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

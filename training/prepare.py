@@ -21,6 +21,7 @@ from scipy.signal import resample_poly
 
 from streamer.sources.files import read_audio
 from training import synthesis
+from training.command import run
 from training.corpus import SAMPLE_RATE, Clip, has_shard, write_shard
 from training.text import Text, lines, normalize
 
@@ -131,4 +132,4 @@ def _held_out(kind: str, name: str) -> Iterator[Clip]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

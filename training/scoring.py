@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from streamer.core.ctc import FrameGrid, FrameWord
 from streamer.evaluation.metrics import ErrorRates, error_rates, scored
 from streamer.evaluation.offline import in_quiet_room
+from training.command import run
 from training.corpus import Clip, read_shard
 from training.network import HOP, RECEPTIVE, SQUEEZE
 from training.synthesis import UNHEARD_VOICE, flite
@@ -138,4 +139,4 @@ def _pocketsphinx() -> Callable[[Clip], str]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

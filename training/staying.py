@@ -27,6 +27,7 @@ from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.letters import LANGUAGE_MODEL
 from streamer.recognition.recognizer import Recognizer
 from streamer.recognition.vad import VoiceDetector
+from training.command import run
 from training.corpus import Clip
 from training.scoring import HELD_OUT, held_out_sets
 
@@ -147,4 +148,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -36,6 +36,7 @@ from streamer.recognition.accelerators import multiplies_bfloat16
 from streamer.recognition.letters import SEW_TINY_TOKENS
 from training import prepare
 from training.batches import UNKNOWN, Batch, Batches
+from training.command import run
 from training.corpus import SAMPLE_RATE, read_set
 from training.export import export
 from training.live_windows import LiveWindow
@@ -357,4 +358,4 @@ def _told_to_stop() -> Iterator[threading.Event]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import soundfile
 
+from training.command import run
 from training.scoring import HELD_OUT, held_out_sets
 from training.synthesis import SAMPLE_RATE
 
@@ -25,7 +26,10 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     sets = held_out_sets(options.corpus, options.limit)
     if options.set not in sets:
-        raise SystemExit(f"training: no held-out set {options.set!r} in {options.corpus}")
+        raise SystemExit(
+            f"training: no held-out set {options.set!r} in {options.corpus}; "
+            "training/README.md says how to make it"
+        )
     options.folder.mkdir(parents=True, exist_ok=True)
     manifest = options.folder / "clips.tsv"
     with manifest.open("w", newline="", encoding="utf-8") as file:
@@ -41,4 +45,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -35,7 +35,7 @@ class Decoder:
         try:
             import pocketsphinx
         except ImportError as error:
-            raise SettingsError("pocketsphinx is not here: pip install 'streamer[eval]'") from error
+            raise SettingsError("pocketsphinx is not here: pip install pocketsphinx") from error
         self._decoder: Any = pocketsphinx.Decoder(
             samprate=SAMPLE_RATE, frate=FRAMES_A_SECOND, loglevel="FATAL"
         )

@@ -138,7 +138,7 @@ def _prepare(folder: Path) -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise SettingsError(
-            "--report needs matplotlib, which is not here: pip install 'streamer[eval]'"
+            "--report needs matplotlib, which is not here: pip install matplotlib"
         ) from error
     try:
         folder.mkdir(parents=True, exist_ok=True)

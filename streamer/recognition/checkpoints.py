@@ -79,10 +79,10 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
         return Checkpoint(_from_cache(name, letters) or _from_hub(name, progress=progress), name)
     except ModelError as error:
         if name != DEFAULT_MODEL:
-            raise
+            raise ModelError(f"{error}; `--model {EMBEDDED_MODEL}` needs no hub") from error
         notice = (
-            f"{error}. Using the embedded model, which is for trying out only; the other is for "
-            "work"
+            f"{error}. Using the embedded model instead, which is for trying out only: it hears "
+            "far less well"
         )
         return Checkpoint(_EMBEDDED_FOLDER, EMBEDDED_MODEL, notice)
 

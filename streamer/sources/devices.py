@@ -107,7 +107,10 @@ def find_input(wanted: str) -> Device:
     """
     inputs = list_inputs()
     if not inputs:
-        raise DeviceError("no audio input: connect a microphone, then look with `streamer devices`")
+        raise DeviceError(
+            "no audio input: connect a microphone, then look with `streamer devices`; "
+            "`streamer --demo` needs none"
+        )
     if not wanted:
         matches = [device for device in inputs if device.is_default]
         if not matches:
