@@ -302,7 +302,7 @@ def test_without_the_hub_the_default_model_gives_way_to_the_embedded_one(kind, t
     with unreachable(kind) as endpoint:
         (folder, name, notice), noise = ask(DEFAULT_MODEL, tmp_path, endpoint)
     assert (Path(folder), name, noise) == (EMBEDDED, "embedded", "")
-    for part in (DEFAULT_MODEL, "for trying out", "is for work"):
+    for part in (DEFAULT_MODEL, "for trying out", "hears far less well"):
         assert part in notice
     assert "\n" not in notice
 
