@@ -111,6 +111,14 @@ def test_the_same_text_gives_the_same_packed_file(tmp_path):
     assert "IT" in read_arpa(tmp_path / "one.arpa.gz", SEW_TINY_LETTERS)
 
 
+def test_a_model_of_few_words_is_told(tmp_path, capsys):
+    (tmp_path / "lines.txt").write_text("IT IS LATE\n")
+    main([str(tmp_path / "lines.txt"), "--output", str(tmp_path / "few.arpa")])
+    assert "--hotwords" in capsys.readouterr().out
+    main(["wordnet", "--output", str(tmp_path / "many.arpa"), "--order", "1"])
+    assert "--hotwords" not in capsys.readouterr().out
+
+
 def test_no_text_is_told(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(SystemExit, match="no sentences"):

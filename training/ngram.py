@@ -21,6 +21,8 @@ from training.text import bible, held_out, lines, normalize, wordnet_definitions
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 NEVER = -99.0
 """How ARPA files write the logarithm of nothing."""
+FEW_WORDS = 8_000
+"""A model that knows fewer does more harm than good; measured, see docs/quality.md."""
 
 Grams = Counter[tuple[str, ...]]
 
@@ -185,6 +187,11 @@ def main(argv: list[str] | None = None) -> None:
             model.write(file)
     sizes = ", ".join(f"{len(table)} {size}-grams" for size, table in enumerate(model.logs, 1))
     print(f"{options.output}: {sizes}")
+    if len(model.words) < FEW_WORDS:
+        print(
+            f"It knows {len(model.words)} words, too few for ordinary speech: other words will be "
+            "misheard. Give more text, as `wordnet`; or take the words as --hotwords."
+        )
 
 
 if __name__ == "__main__":
