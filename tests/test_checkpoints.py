@@ -270,7 +270,9 @@ def test_a_half_filled_cache_is_completed(hub, tmp_path):
 
 def test_a_name_that_the_hub_does_not_know_is_refused(hub, tmp_path):
     message, _ = ask("some/typo", tmp_path, url(hub))
-    assert message == "some/typo: the model hub has no such public model"
+    assert message == (
+        "some/typo: the model hub has no such public model; `--model embedded` needs no hub"
+    )
 
 
 def test_a_hub_model_without_weights_for_torch_is_refused(hub, tmp_path):
