@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# A shell that starts the tests in the background makes them deaf to Ctrl-C, and whatever they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def words(text: str) -> list[str]:
     """As they are scored: capitals and apostrophes."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from streamer.core.segmenter import Detector
     from streamer.messages import LogProbs
 
-SHOWN_CHANCE, SHOWN_AFTER_MS = 0.7, 160
+SHOWN_CHANCE, SHOWN_AFTER_MS = 0.67, 160
 """A word that may still change is shown when it is likely to stay, but not at the very edge of what
 was heard."""
 PATIENCE_MS = 1_200
