@@ -7,7 +7,8 @@ import pytest
 
 from streamer.evaluation.recordings import find_recordings
 from streamer.sources.files import read_audio
-from training import corpus, ngram, scoring, synthesis, write_set
+from training import corpus, ngram, prepare, scoring, synthesis, write_set
+from training.text import Text
 
 SENTENCES = ["The dog ran home.", "She will call you in the morning.", "What do you want?"]
 
@@ -92,6 +93,20 @@ def test_a_held_out_set_is_written_as_eval_reads_it(tmp_path, capsys):
     samples, rate = read_audio(clip.path)
     assert rate == synthesis.SAMPLE_RATE
     np.testing.assert_array_equal(samples * 32768, said[0].samples)
+
+
+def test_fresh_sentences_are_held_out_and_in_no_set(tmp_path):
+    folder = tmp_path / "clips"
+    write_set.main(["flite", str(folder), "--corpus", str(tmp_path / "none"), "--fresh", "3"])
+    _, *rows = (folder / "clips.tsv").read_text().splitlines()
+    held_out = Text().held_out
+    first = prepare.HELD_OUT_SENTENCES
+    assert [row.partition("\t")[2] for row in rows] == held_out[first : first + 3]
+    for row in rows:
+        samples, _ = read_audio(folder / row.partition("\t")[0])
+        assert len(samples) > 4_000
+    with pytest.raises(SystemExit, match="recorded"):
+        write_set.main(["test-other", str(folder), "--fresh", "3"])
 
 
 def test_a_set_that_is_not_there_cannot_be_written(tmp_path):

@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
             jobs.append((name, partial(_synthesize, kind, name, options.speech, options.text)))
     for kind in ("flite", "espeak", synthesis.UNHEARD_VOICE):
         name = f"heldout-{kind}-000"
-        jobs.append((name, partial(_held_out, kind, name)))
+        jobs.append((name, partial(held_out_clips, kind, name, 0, HELD_OUT_SENTENCES)))
     if options.speech:
         other = _recordings(options.speech, "eval.tsv", "eval/libri_test_other/")
         jobs.append(("heldout-test-other-000", partial(_decode, other)))
@@ -120,8 +120,10 @@ def _synthesize(kind: str, name: str, speech: Path | None, files: list[Path]) ->
         yield Clip(said.samples, sentence, said.voice, said.phones, said.ends)
 
 
-def _held_out(kind: str, name: str) -> Iterator[Clip]:
-    sentences, rng = _text(None, ()).held_out[:HELD_OUT_SENTENCES], random.Random(name)
+def held_out_clips(kind: str, name: str, first: int, count: int) -> Iterator[Clip]:
+    """Held-out sentences from the ``first`` on in a synthesizer's voices, drawn by ``name``."""
+    sentences = _text(None, ()).held_out[first : first + count]
+    rng = random.Random(name)
     if kind == synthesis.UNHEARD_VOICE:
         speeches = synthesis.festival(sentences)
     else:
