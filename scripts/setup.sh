@@ -18,7 +18,7 @@ case $purpose in
         package=".[dev]"
         system="libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins espeak-ng flite"
         # Text and a voice to train with.
-        system="$system festival festvox-kdlpc16k wordnet-base bible-kjv-text"
+        system="$system festival festvox-kdlpc16k wordnet-base bible-kjv"
         ;;
     *)
         echo "usage: $0 run|test" >&2

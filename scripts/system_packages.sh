@@ -28,6 +28,9 @@ present() {
             return 1
             ;;
         pulseaudio-utils) program pactl && program pacat ;;
+        festvox-kdlpc16k) [ -d /usr/share/festival/voices/english/ked_diphone ] ;;
+        wordnet-base) [ -e /usr/share/wordnet/data.noun ] ;;
+        bible-kjv) program bible ;;
         *) program "$1" ;;
     esac
 }

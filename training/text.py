@@ -1,7 +1,7 @@
 """Sentences to be synthesized, and which of them no training run may hear.
 
 Sources: the examples and definitions of WordNet 3.0 (Debian's ``wordnet-base``, WordNet licence),
-the King James Bible (Debian's ``bible-kjv-text``, public domain), the transcripts of the
+the King James Bible (Debian's ``bible-kjv``, public domain), the transcripts of the
 recordings that are trained on, and any text file with one sentence a line.
 """
 
@@ -109,7 +109,7 @@ class Text:
                 self._pools.append((weight, pool))
         if not self._pools:
             raise SystemExit(
-                "training: no text. Install wordnet-base and bible-kjv-text, or give --text FILE."
+                "training: no text. Install wordnet-base and bible-kjv, or give --text FILE."
             )
         random.Random(1).shuffle(self.held_out)
 
