@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from streamer.recognition.accelerators import multiplies_bfloat16
 from streamer.recognition.letters import frame_grid
-from streamer.recognition.packed import load_packed
+from streamer.recognition.packed import load_packed, product
 from streamer.recognition.stand_in import random_sew_tiny, write_random_sew_tiny
 
 pytestmark = pytest.mark.skipif(
@@ -105,6 +105,14 @@ def test_a_draft_is_near_and_changes_nothing_else(shape, tmp_path):
     assert torch.equal(exact, again)
     assert draft.dtype == torch.float32
     assert 0 < float((draft - exact).abs().max()) < 0.05 * float(exact.std())
+
+
+def test_a_product_is_that_of_matrices():
+    """The bound of a benchmark: a wrong product would be no bound."""
+    vectors, weight = torch.rand(40, 512), torch.rand(256, 512)
+    multiply = product(weight)
+    assert multiply is not None
+    torch.testing.assert_close(multiply(vectors), vectors @ weight.T)
 
 
 @pytest.mark.parametrize("names", [("weight_g", "weight_v"), None], ids=["older names", "folded"])

@@ -16,8 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from streamer.messages import SAMPLE_RATE
 from streamer.recognition.letters import frame_grid
 from streamer.recognition.models import freeze, load_model, quiet
+from streamer.recognition.packed import product
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from streamer.messages import Samples
     from streamer.recognition.checkpoints import Checkpoint
 
@@ -45,20 +48,24 @@ def gflop_per_second_of_audio(checkpoint: Checkpoint) -> float:
 def matrix_gflop_per_second(device: str) -> float:
     """How fast the machine multiplies large matrices, in the precision a `Recognizer` takes there.
 
-    The fastest of many, on as many threads as torch has now.
+    The fastest of many, on as many threads as torch has now. On a CPU torch's own products and
+    packed ones are tried: either library may leave half of a processor's width unused.
     """
     # On a CPU large enough for full speed, and over before another program gets its turn.
     size, kind = (512, torch.float32) if device == "cpu" else (4_096, torch.float16)
     a, b = torch.rand(2, size, size, device=device, dtype=kind)
+    packed = product(b) if device == "cpu" else None
 
-    def once() -> float:
+    def once(multiply: Callable[[Tensor], Tensor]) -> float:
         began = time.perf_counter()
         # A number read back is there: an accelerator's work is waited for.
-        (a @ b)[0, 0].item()
+        multiply(a)[0, 0].item()
         return time.perf_counter() - began
 
-    once()
-    return 2 * size**3 / 1e9 / min(once() for _ in range(_PRODUCTS))
+    ways = [b.__rmatmul__] if packed is None else [b.__rmatmul__, packed]
+    for multiply in ways:
+        once(multiply)
+    return 2 * size**3 / 1e9 / min(once(multiply) for _ in range(_PRODUCTS) for multiply in ways)
 
 
 def threads() -> int:

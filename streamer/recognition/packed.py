@@ -73,6 +73,11 @@ def load_packed(folder: Path) -> PackedSew | None:
     return network
 
 
+def product(weight: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """Multiplication by a matrix of shape (outputs, inputs) as in `PackedSew`, where it can."""
+    return _Product(weight, None, gelu=False) if _has_kernels() else None
+
+
 def _has_kernels() -> bool:
     return (
         torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
