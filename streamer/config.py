@@ -72,7 +72,8 @@ class Settings:
     pre_roll_ms: int = 400
     """Audio before the first voiced frame that belongs to the utterance."""
     hangover_ms: int = 500
-    """Unvoiced time that ends an utterance; down to a third of it where one has become long."""
+    """Unvoiced time that ends an utterance; in the second fifth of `max_utterance_s` it falls to a
+    third."""
     max_utterance_s: int = 30
     """An utterance that grows longer is split at its quietest place."""
     preview_ms: int = 320

@@ -63,8 +63,10 @@ class Window:
     begins at model sample `start`; its first `left` and last `right` emission frames lie outside
     the segment and are context only. A `last` window holds the whole segment and becomes its final
     text; any other is a preview and may be skipped. A `whole` one that is not the last will be
-    asked for again as the last, sample for sample, if nothing more is said. `due` is the model
-    sample whose arrival asked for the window, so that lag can be measured.
+    asked for again as the last, sample for sample, if nothing more is said. The segment `continues`
+    the words before it if they were cut for their length, at a split or in a pause shorter than the
+    hangover: it opens no sentence. `due` is the model sample whose arrival asked for the window, so
+    that lag can be measured.
     """
 
     segment: int
@@ -76,6 +78,7 @@ class Window:
     right: int
     whole: bool
     last: bool
+    continues: bool
     due: int
 
     @property

@@ -64,7 +64,9 @@ def sentences(recognizer, recording):
 @pytest.fixture(scope="module")
 def sessions(recognizer, recording, sentences):
     """The sentences, and the whole recording as one utterance."""
-    whole = segments_of(recognizer, recording, hangover_ms=3_000, preview_ms=1_280)
+    whole = segments_of(
+        recognizer, recording, hangover_ms=3_000, preview_ms=1_280, max_utterance_s=60
+    )
     assert [len(segments) for segments in whole.values()] == [1] * 4
     return {name: [*sentences[name], *whole[name]] for name in POLICIES}
 

@@ -100,7 +100,7 @@ def check(windows, signal, grid=SEW):
 
 
 def same(one, other):
-    fields = ("segment", "onset", "offset", "start", "left", "right", "last", "due")
+    fields = ("segment", "onset", "offset", "start", "left", "right", "last", "continues", "due")
     assert [[getattr(w, f) for f in fields] for w in one] == [
         [getattr(w, f) for f in fields] for w in other
     ]
@@ -144,17 +144,33 @@ def test_a_pause_shorter_than_the_hangover_ends_nothing():
 
 
 def test_the_longer_an_utterance_the_shorter_the_pause_that_ends_it():
-    """9.5 s of 10: patience has fallen from 600 ms to less than 300."""
+    """In two fifths of 10 s patience falls from 600 ms to 200, and the detector's lag counts."""
 
-    def segments(seconds_of_speech):
-        signal = audio((1, QUIET), (seconds_of_speech, LOUD), (0.3, QUIET), (2, LOUD), (2, QUIET))
+    def segments(seconds_of_speech, pause):
+        signal = audio((1, QUIET), (seconds_of_speech, LOUD), (pause, QUIET), (2, LOUD), (2, QUIET))
         windows = segmented(signal, hangover_ms=600, max_utterance_s=10)
         check(windows, signal)
         return [(seconds(w.onset), seconds(w.offset)) for w in finals(windows)]
 
-    assert len(segments(3)) == 1
-    first, second = segments(9)
-    assert first[1] < 10.2 <= second[0] + 0.2
+    assert [len(segments(1.2, pause)) for pause in (0.2, 0.3, 0.48, 0.6)] == [1, 1, 1, 2]
+    assert [len(segments(2, pause)) for pause in (0.2, 0.3, 0.48, 0.6)] == [1, 1, 2, 2]
+    assert [len(segments(4.5, pause)) for pause in (0.1, 0.3, 0.48, 0.6)] == [1, 2, 2, 2]
+    first, second = segments(4.5, 0.3)
+    assert first[1] < 5.7 <= second[0] + 0.2
+
+
+def test_what_follows_a_pause_that_only_ends_long_utterances_continues_it():
+    def continued(pause, **options):
+        signal = audio((1, QUIET), (6, LOUD), (pause, QUIET), (1, LOUD), (2, QUIET), (1, LOUD))
+        options = {"hangover_ms": 600, "max_utterance_s": 10, **options}
+        windows = segmented(signal, **options)
+        said = {(window.segment, window.continues) for window in windows}
+        return [continues for _, continues in sorted(said)]
+
+    assert continued(0.3) == continued(0.48) == [False, True, False]
+    assert continued(0.6) == [False, False, False]
+    assert continued(0.3, max_utterance_s=30) == [False, False]
+    assert continued(0.3, max_utterance_s=30, hangover_ms=300) == [False, False, False]
 
 
 def test_a_click_does_not_keep_an_utterance_open():

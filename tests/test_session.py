@@ -561,6 +561,25 @@ def test_a_stable_word_that_the_final_text_contradicts_is_counted():
     assert session.ended().retracted == len(shown[-1].split()) > 0
 
 
+def test_what_continues_a_long_utterance_opens_no_sentence():
+    """It was cut in a pause that would have ended no shorter one."""
+    signal = np.random.default_rng(0).uniform(-0.5, 0.5, 10 * 16_000).astype(np.float32)
+    signal[np.arange(len(signal)) % 4_000 > 2_400] *= 0.1
+    for pause in ((6.0, 6.3), (7.5, 8.5)):
+        signal[slice(*(round(16_000 * second) for second in pause))] *= 1e-4
+    events, _ = driven(
+        [Block(0, signal)],
+        16_000,
+        lambda frame: bool(np.abs(frame).max() > 0.01),
+        max_utterance_s=10,
+    )
+    openings = {}
+    for event in events:
+        text = event.text if isinstance(event, Final) else f"{event.stable} {event.tentative}"
+        openings.setdefault(event.segment, set()).add(text.strip()[:1].isupper())
+    assert openings == {0: {True}, 1: {False}, 2: {True}}
+
+
 def test_mixed_case_models_are_not_spelled_again():
     vocabulary = Vocabulary(("<pad>", "|", *"aBcdefgh"), 0, 1, frozenset())
     signal = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000).astype(np.float32)

@@ -7,11 +7,12 @@ when enough recent frames are voiced, and stays open while a third of that numbe
 `pre_roll` before its first voiced frame and ends when none has been voiced for `hangover`; most
 of that silence is not part of it. Soon after so much silence has been heard as would be part of it,
 the whole utterance is asked for, as it will be final if nothing more is said: its text is ready
-when the end is sure. In the second half of the maximum length the patience falls to a third: a
-breath is a better end than a split. While an utterance is open and there is something new in it,
-previews are asked for at fixed distances from its beginning. One that reaches the maximum length
-is split at its quietest place: the two parts are recognized with overlapping context, and the next
-segment continues where the first was cut.
+when the end is sure. In the second fifth of the maximum length the patience falls to a third:
+people who talk on hardly rest for the whole hangover, and a breath is a better end than a split.
+What comes soon after a breath *continues* the words before it and opens no sentence. While an
+utterance is open and there is something new in it, previews are asked for at fixed distances from
+its beginning. One that reaches the maximum length is split at its quietest place: the two parts are
+recognized with overlapping context, and the next segment continues where the first was cut.
 
 Every decision depends on frame positions alone, so the windows are the same however the input
 was split into blocks.
@@ -43,7 +44,7 @@ POST_ROLL_MS = 240
 """Silence after the last voiced frame that still belongs to the utterance."""
 LONGER_MS = 40
 """How much longer a pause must be than that before the whole utterance is asked for: in a chapter
-read without a rest this saves half of the looks that more speech makes useless, a twelfth of all
+read without a rest this saves half of the looks that more speech makes useless, a twentieth of all
 computing."""
 DETECTOR_LAG_MS = 80
 """How long webrtcvad goes on to say voice after a sharp end: 80 to 120 ms at modes 2 and 3, 100 to
@@ -99,7 +100,9 @@ class Segmenter:
         self._released = 0  # nothing before this may belong to a new utterance
         self._next_segment = 0
         self._onset: int | None = None  # None: no utterance is open
-        self._continues = False
+        self._follows_split = False
+        self._continues = False  # see Window
+        self._resumable = 0  # before this a voiced frame continues the utterance that was closed
         self._last_voiced = 0
         self._likely_end: int | None = None  # of the open utterance, if nothing more is said
         self._next_preview = 0
@@ -132,6 +135,7 @@ class Segmenter:
         self._position = position
         # What was resampled before the gap may reach a sample beyond a very short one.
         self._released = max(position, self._released)
+        self._resumable = 0
 
     def _judge(self, frame: Samples) -> list[Window]:
         power = float(np.dot(frame, frame)) / self._frame
@@ -179,14 +183,15 @@ class Segmenter:
     def _patience(self) -> int:
         """Unvoiced samples that end the open utterance: fewer when it has become long."""
         assert self._onset is not None
-        patient = self._longest // 2
-        surplus = max(0, self._position - self._onset - patient)
-        return self._hangover - self._hangover * 2 * surplus // (3 * patient)
+        fifth = self._longest // 5
+        surplus = min(max(0, self._position - self._onset - fifth), fifth)
+        return self._hangover - self._hangover * 2 * surplus // (3 * fifth)
 
     def _open(self) -> None:
         first_voiced = self._position - (len(self._recent) - self._recent.index(True)) * self._frame
         self._onset = max(first_voiced - self._pre_roll, self._released, self._tape.start)
-        self._continues = False
+        self._follows_split = False
+        self._continues = first_voiced < self._resumable
         self._last_voiced, self._likely_end = self._position, None
         frames = -(-(self._position - self._onset) // self._frame)
         oldest = self._tape.cut(self._position - frames * self._frame, self._position)
@@ -219,7 +224,7 @@ class Segmenter:
     def _window_start(self) -> int:
         """Where windows of the whole open utterance begin."""
         assert self._onset is not None
-        return self._onset - (self._context if self._continues else 0)
+        return self._onset - (self._context if self._follows_split else 0)
 
     def _whole(self, end: int, *, last: bool) -> Window:
         assert self._onset is not None
@@ -238,6 +243,7 @@ class Segmenter:
     def _close(self, end: int) -> Window:
         window = self._whole(end, last=True)
         self._released = window.offset
+        self._resumable = self._last_voiced + self._hangover
         self._onset = None
         self._next_segment += 1
         # Voiced frames of this utterance must not open another one.
@@ -264,7 +270,7 @@ class Segmenter:
         self._levels = self._levels[(cut - self._position) // self._frame :]
         self._onset, self._likely_end = cut, None
         self._released = cut
-        self._continues = True
+        self._follows_split = self._continues = True
         self._next_segment += 1
         self._next_preview = cut + self._grid.fit(self._position - cut - self._grid.stride + 1)
         return window
@@ -307,6 +313,7 @@ class Segmenter:
             right=right // self._grid.hop,
             whole=whole,
             last=last,
+            continues=self._continues,
             due=self._position,
         )
 

@@ -102,7 +102,6 @@ class Session:
         self._segmenter = Segmenter(settings, grid, detector, previews=previews)
         right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
         self._stitcher = Stitcher(vocabulary, read or GreedyReader(vocabulary), right_context)
-        self._continues = False
         self._shown: tuple[str, str] = ("", "")
         self._stable: list[FrameWord] = []
         self._lengths: deque[int] = deque()  # source samples of each segment to be accepted
@@ -175,7 +174,7 @@ class Session:
             tentative = []
             stable = stable[: len(self._stable)]
         tentative = list(takewhile(partial(self._worth_showing, len(emission)), tentative))
-        spelled = self._spell([*stable, *tentative])
+        spelled = self._spell([*stable, *tentative], opening=not window.continues)
         self._stable = stable
         shown = (" ".join(spelled[: len(stable)]), " ".join(spelled[len(stable) :]))
         if shown == self._shown:
@@ -213,14 +212,13 @@ class Session:
         if self._is_noise(words, stitcher.emission):
             words = []
         raw = [word.text for word in words]
-        spelled = self._spell(words)
+        spelled = self._spell(words, opening=not window.continues)
         # What was shown of the audio behind a split belongs to the next segment.
         ours = len(stitcher.emission) - self._stitcher.carried
         shown = [word.text for word in self._stable if not split or word.end <= ours]
         self._retracted += contradicted(shown, raw)
         was_shown = self._shown != ("", "")
         self._shown, self._stable = ("", ""), []
-        self._continues = split
         length = self._lengths.popleft()
         if not words and not was_shown:
             return []
@@ -261,9 +259,9 @@ class Session:
             return True
         return certainty(emission, self._vocabulary) < least
 
-    def _spell(self, words: list[FrameWord]) -> list[str]:
+    def _spell(self, words: list[FrameWord], *, opening: bool) -> list[str]:
         raw = [word.text for word in words]
-        return raw if self._raw else sentence_case(raw, opening=not self._continues)
+        return raw if self._raw else sentence_case(raw, opening=opening)
 
     def _source(self, model_sample: int) -> int:
         """Of the audio since the last gap, the source sample that is nearest."""
