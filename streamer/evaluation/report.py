@@ -86,7 +86,7 @@ def eval_command(
 
 def _print(summary: dict[str, Any]) -> None:
     table = Table(
-        title=f"{summary['model']}: {summary['files']} recordings, {summary['seconds']:.0f} s\n"
+        title=f"{summary['model']}: {_counted(summary['files'])}, {summary['seconds']:.0f} s\n"
         f"{_offline(summary)}",
         caption="delays in seconds: median / 95 %; cost in CPU seconds for a second of speech",
         box=box.SIMPLE_HEAD,
@@ -156,7 +156,7 @@ def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> Non
         for name, figures in summary["policies"].items()
     ]
     page = [
-        f"# {summary['model']} on {summary['files']} recordings, {summary['seconds']:.0f} s",
+        f"# {summary['model']} on {_counted(summary['files'])}, {summary['seconds']:.0f} s",
         "",
         f"{_offline(summary)}. Delays in seconds, median / 95 %; definitions: "
         "`streamer/evaluation/delays.py`, `evaluate.py`.",
@@ -171,6 +171,10 @@ def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> Non
         "",
     ]
     (folder / "index.md").write_text("\n".join(page))
+
+
+def _counted(recordings: int) -> str:
+    return f"{recordings} recording{'s' if recordings != 1 else ''}"
 
 
 def _offline(summary: dict[str, Any]) -> str:
