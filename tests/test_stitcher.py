@@ -7,7 +7,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from streamer.core.ctc import FrameWord, GreedyReader, Vocabulary, decode
-from streamer.core.stitcher import LONG_HEARD, Stitcher, chance_to_stay, contradicted
+from streamer.core.stitcher import (
+    LONG_HEARD,
+    UNCHANGED,
+    Stitcher,
+    chance_to_stay,
+    contradicted,
+)
 
 TOKENS = ("<pad>", "|", *"ABCDEHILNOPRSTUWY")
 VOCABULARY = Vocabulary(TOKENS, blank=0, delimiter=1, special=frozenset())
@@ -26,6 +32,12 @@ def emission(path, peak=0.999):
 
 def stitching(right_context=RIGHT, read=GreedyReader(VOCABULARY)):  # noqa: B008
     return Stitcher(VOCABULARY, read, right_context)
+
+
+def heard_out(stitcher, log_probs):
+    """Heard twice, before as much silence at its end as makes words sure, and with it."""
+    stitcher.preview(0, log_probs[:-UNCHANGED])
+    stitcher.preview(0, log_probs)
 
 
 def texts(words):
@@ -149,8 +161,7 @@ def test_an_unsure_word_and_those_after_it_stay_tentative_until_it_is_sure():
     rest = emission("_|_CAN_|_SET_|_" + PAUSE)
     doubtful = np.concatenate((emission("SO_|_"), emission("WE", 0.6), rest))
     stitcher = stitching(0)
-    for _ in range(3):
-        stitcher.preview(0, doubtful)
+    heard_out(stitcher, doubtful)
     assert (texts(stitcher.stable), texts(stitcher.tentative)) == (["SO"], ["WE", "CAN", "SET"])
     stitcher.preview(0, emission("SO_|_WE_|_CAN_|_SET_|_" + PAUSE))
     assert texts(stitcher.stable) == ["SO", "WE", "CAN", "SET"]
@@ -160,7 +171,7 @@ def test_a_window_that_reaches_back_corrects_what_is_not_stable():
     stitcher = stitching(0)
     rest = emission("_|_CAN_|_" + PAUSE)
     unsure = np.concatenate((emission("SO_|_"), emission("WE", 0.6), rest))
-    stitcher.preview(0, unsure)
+    stitcher.preview(0, unsure[:-UNCHANGED])
     stitcher.preview(8, unsure[8:])  # has slid past the unsure word
     assert texts(stitcher.stable) == ["SO"]
     whole = emission("SO_|_HE_|_CAN_|_" + PAUSE)
@@ -244,17 +255,29 @@ def test_a_model_without_a_delimiter_is_cut_where_it_is_cut():
     assert following.carried == 0
 
 
-def test_a_word_becomes_stable_when_two_windows_agree_and_enough_audio_follows():
-    truth = emission("_SO_|" + "_" * 60)
+@pytest.mark.parametrize(
+    ("ends", "stable_at"),
+    [
+        ((10, 30, 42, 43), 43),  # before that too little audio follows
+        ((20, 43, 44), 44),  # and here it was read for too short a while
+        ((43, 60, 65, 70), 70),
+    ],
+)
+def test_a_word_becomes_stable_once_it_was_read_so_for_a_while_and_enough_follows(ends, stable_at):
+    truth = emission("_SO_|" + "_" * 80)
     stitcher = stitching(40)
-    for end, stable in [(38, []), (42, []), (43, ["SO"])]:
+    for end in ends:
         stitcher.preview(0, truth[:end])
-        assert (end, texts(stitcher.stable)) == (end, stable)
-    fresh = stitching(40)
-    fresh.preview(0, truth)
-    assert texts(fresh.stable) == []
-    fresh.preview(0, truth)
-    assert texts(fresh.stable) == ["SO"]
+        assert (end, texts(stitcher.stable)) == (end, ["SO"] if end >= stable_at else [])
+
+
+def test_another_reading_begins_the_while_anew():
+    stitcher = stitching(0)
+    told = []
+    for silence, word in ((30, "SO"), (40, "SO"), (50, "NO"), (60, "SO"), (70, "SO"), (90, "SO")):
+        stitcher.preview(0, emission(f"_{word}_|" + "_" * silence))
+        told.append((texts(stitcher.stable), stitcher.unchanged))
+    assert told == [([], [0]), ([], [10]), ([], [0]), ([], [0]), ([], [10]), (["SO"], [])]
 
 
 def test_a_word_that_was_spelled_otherwise_before_is_tentative():
@@ -266,8 +289,7 @@ def test_a_word_that_was_spelled_otherwise_before_is_tentative():
 
 def test_stable_words_withstand_a_later_window():
     stitcher = stitching(0)
-    for _ in range(2):
-        stitcher.preview(0, emission("_SO_|_" + PAUSE + "_WE"))
+    heard_out(stitcher, emission("_SO_|_" + PAUSE + "_WE"))
     stitcher.preview(0, emission("_NO_|_" + PAUSE + "_WE_ARE_|"))
     assert texts(stitcher.stable) == ["SO"]
     assert texts(stitcher.tentative) == ["WEARE"]
@@ -276,8 +298,7 @@ def test_stable_words_withstand_a_later_window():
 def test_a_hole_freezes_stable_and_joins_nothing():
     truth = emission("SO_|_" + PAUSE + "WE_|__CAN_|_SET_|_IT_|__")
     stitcher = stitching(0)
-    for _ in range(2):
-        stitcher.preview(0, truth[:36])
+    heard_out(stitcher, truth[:36])
     assert texts(stitcher.stable) == ["SO"]
     known = stitcher.emission.copy()
     for end in (55, 57, 59):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from itertools import takewhile
+from itertools import compress, takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,11 +40,9 @@ if TYPE_CHECKING:
     from streamer.core.segmenter import Detector
     from streamer.messages import LogProbs
 
-SHOWN_CHANCE, SHOWN_AFTER_MS = 0.67, 160
-"""A word that may still change is shown when it is likely to stay, but not at the very edge of what
-was heard."""
-PATIENCE_MS = 1_200
-"""Then it is shown however unsure it is. Measured, see docs/quality.md."""
+SHOWN_CHANCE, SHOWN_AFTER_MS = 0.77, 160
+"""A word that may still change is shown when it is likely to stay or was read the same before, but
+not at the very edge of what was heard. Measured, see docs/quality.md."""
 SHORT_TEXT_LETTERS = 8
 SHORT_TEXT_FACTOR = 4 / 3
 """So few letters must be so much more certain: a word or two is what noise most often spells. Of
@@ -173,7 +171,9 @@ class Session:
         if self._is_noise([*stable, *tentative], emission):
             tentative = []
             stable = stable[: len(self._stable)]
-        tentative = list(takewhile(partial(self._worth_showing, len(emission)), tentative))
+        unchanged = self._stitcher.unchanged
+        worth = map(partial(self._worth_showing, len(emission)), tentative, unchanged)
+        tentative = list(compress(tentative, takewhile(bool, worth)))
         spelled = self._spell([*stable, *tentative], opening=not window.continues)
         self._stable = stable
         shown = (" ".join(spelled[: len(stable)]), " ".join(spelled[len(stable) :]))
@@ -191,8 +191,8 @@ class Session:
             )
         ]
 
-    def _worth_showing(self, frames: int, word: FrameWord) -> bool:
-        """Whether a word that may change is likely to stay, `frames` of its emission being known.
+    def _worth_showing(self, frames: int, word: FrameWord, unchanged: int) -> bool:
+        """Whether a word that may change should be seen, `frames` of its emission being known.
 
         What is shown and changed a moment later is harder to read than what comes later.
         """
@@ -200,9 +200,7 @@ class Session:
         heard_ms = heard * self._grid.hop * 1000 // SAMPLE_RATE
         if heard_ms < SHOWN_AFTER_MS:
             return False
-        return (
-            heard_ms >= PATIENCE_MS or self._stitcher.chance_to_stay(word, frames) >= SHOWN_CHANCE
-        )
+        return unchanged > 0 or self._stitcher.chance_to_stay(word, frames) >= SHOWN_CHANCE
 
     def _finalize(self, window: Window, log_probs: LogProbs) -> list[Partial | Final]:
         inside = log_probs[window.left : len(log_probs) - window.right]

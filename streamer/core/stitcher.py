@@ -7,8 +7,8 @@ unchanging too: the words that a delimiter closes inside it are the *stable* one
 
 The prefix grows to a place between two words once the words before it are sure: likely to stay,
 with enough audio after them (an encoder that looks both ways is unreliable near the edge), and
-spelled the same in the window before. So no seam lies inside a sure word. A word that is not sure
-stays tentative, with all that follow it, until a window or the final text says more.
+read the same for a while. So no seam lies inside a sure word. A word that is not sure stays
+tentative, with all that follow it, until a window or the final text says more.
 
 Reading takes time where language is a part of it, so each window's is from the last place between
 two words on before which no window will change a frame any more.
@@ -33,8 +33,9 @@ STAY_BIAS, STAY_BY_FRAME = 1.31, 0.0531
 STAY_BY_DOUBT, STAY_BY_DOUBT_GUIDED = 5.19, 2.37
 LONG_HEARD = 40
 """Fitted on previews of held-out speech by `python -m training.staying`; frames of 20 ms."""
-SURE = 0.935
-"""A word that is less likely to stay waits for the final text. Measured, see docs/quality.md."""
+SURE, UNCHANGED = 0.92, 24
+"""A word that is less likely to stay, or was read otherwise fewer frames before, waits for another
+window or the final text. Measured, see docs/quality.md."""
 
 
 def chance_to_stay(word: FrameWord, heard: int, *, guided: bool) -> float:
@@ -62,6 +63,8 @@ class Stitcher:
         carried: its first frames that belong to a word which a split cut off from the segment
             before.
         stable, tentative: the words; `stable` only grows.
+        unchanged: for each tentative word, how many frames have become known since it was first
+            read as it is.
     """
 
     def __init__(self, vocabulary: Vocabulary, read: Reader, right_context: int) -> None:
@@ -74,8 +77,10 @@ class Stitcher:
         self._read_from = 0
         self._whole: tuple[LogProbs, list[FrameWord]] | None = None
         self._previous: list[FrameWord] = []
+        self._since: list[int] = []  # frames known when each of these was first read as it is
         self.stable: list[FrameWord] = []
         self.tentative: list[FrameWord] = []
+        self.unchanged: list[int] = []
 
     def preview(self, first: int, log_probs: LogProbs) -> LogProbs:
         """Take the emission of a window of a segment that is still being spoken.
@@ -92,24 +97,30 @@ class Stitcher:
             # Previews were dropped and the windows have slid past frames that nobody recognized.
             # Words must not be joined across the hole: the final text will fill it.
             self.tentative = self._read(log_probs)
-            self._previous = []
+            self.unchanged = [0] * len(self.tentative)
+            self._previous, self._since = [], []
             return log_probs
         kept = max(self._settled, first)
         self.emission = np.concatenate((self.emission[:kept], log_probs[kept - first :]))
         words = self._words(kept)
-        reliable = len(self.emission) - self._right_context
+        known = len(self.emission)
+        same = [one.text == other.text for one, other in zip(words, self._previous, strict=False)]
+        same += [False] * (len(words) - len(same))
+        self._since = [self._since[i] if same[i] else known for i in range(len(words))]
+        unchanged = [known - since for since in self._since]
+        reliable = known - self._right_context
         for index in range(len(self.stable), len(words)):
             word = words[index]
-            agreed = index < len(self._previous) and self._previous[index].text == word.text
-            if not agreed or word.closed is None or word.end > reliable:
+            if word.closed is None or word.end > reliable:
                 break
-            if self.chance_to_stay(word, len(self.emission)) < SURE:
+            if unchanged[index] < UNCHANGED or self.chance_to_stay(word, known) < SURE:
                 break
             self._settled = max(self._settled, _parting(words, index))
         closed = [
             word for word in words if word.closed is not None and word.closed <= self._settled
         ]
         self.stable, self.tentative = closed, words[len(closed) :]
+        self.unchanged = unchanged[len(closed) :]
         if self._settled > self._read_from:
             self._closed, self._read_from = list(self.stable), self._settled
         self._previous = words
