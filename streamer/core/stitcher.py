@@ -33,7 +33,7 @@ STAY_BIAS, STAY_BY_FRAME = 1.31, 0.0531
 STAY_BY_DOUBT, STAY_BY_DOUBT_GUIDED = 5.19, 2.37
 LONG_HEARD = 40
 """Fitted on previews of held-out speech by `python -m training.staying`; frames of 20 ms."""
-SURE, UNCHANGED = 0.92, 24
+SURE, UNCHANGED = 0.93, 24
 """A word that is less likely to stay, or was read otherwise fewer frames before, waits for another
 window or the final text. Measured, see docs/quality.md."""
 
