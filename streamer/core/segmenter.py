@@ -102,7 +102,7 @@ class Segmenter:
         self._onset: int | None = None  # None: no utterance is open
         self._follows_split = False
         self._continues = False  # see Window
-        self._resumable = 0  # before this a voiced frame continues the utterance that was closed
+        self._resumable_until = 0  # a voiced frame before this continues the one that was closed
         self._last_voiced = 0
         self._likely_end: int | None = None  # of the open utterance, if nothing more is said
         self._next_preview = 0
@@ -135,7 +135,7 @@ class Segmenter:
         self._position = position
         # What was resampled before the gap may reach a sample beyond a very short one.
         self._released = max(position, self._released)
-        self._resumable = 0
+        self._resumable_until = 0
 
     def _judge(self, frame: Samples) -> list[Window]:
         power = float(np.dot(frame, frame)) / self._frame
@@ -191,7 +191,7 @@ class Segmenter:
         first_voiced = self._position - (len(self._recent) - self._recent.index(True)) * self._frame
         self._onset = max(first_voiced - self._pre_roll, self._released, self._tape.start)
         self._follows_split = False
-        self._continues = first_voiced < self._resumable
+        self._continues = first_voiced < self._resumable_until
         self._last_voiced, self._likely_end = self._position, None
         frames = -(-(self._position - self._onset) // self._frame)
         oldest = self._tape.cut(self._position - frames * self._frame, self._position)
@@ -243,7 +243,7 @@ class Segmenter:
     def _close(self, end: int) -> Window:
         window = self._whole(end, last=True)
         self._released = window.offset
-        self._resumable = self._last_voiced + self._hangover
+        self._resumable_until = self._last_voiced + self._hangover
         self._onset = None
         self._next_segment += 1
         # Voiced frames of this utterance must not open another one.
