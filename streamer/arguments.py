@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--model",
         type=_given,
         metavar="NAME",
-        help=f"hub name or folder of a CTC model, or `embedded` (default: {DEFAULT_MODEL})",
+        help=f"hub name or folder of a CTC model, or `embedded-sew` (default: {DEFAULT_MODEL})",
     )
     model.add_argument(
         "--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="where the model runs"

@@ -220,7 +220,7 @@ def _advance(bar: Progress, task: TaskID, seconds: float) -> None:
 
 def _deliver(transcript: Transcript, path: Path, name: str, options: argparse.Namespace) -> None:
     from streamer.sinks import send
-    from streamer.sinks.subtitles import to_json, to_srt, to_txt, to_vtt, write_atomically
+    from streamer.sinks.exporters import to_json, to_srt, to_txt, to_vtt, write_atomically
 
     segments = transcript.segments
     for form in options.format:

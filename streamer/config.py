@@ -17,7 +17,7 @@ from typing import Any
 from streamer.errors import SettingsError
 
 DEFAULT_MODEL = "asapp/sew-tiny-100k-ft-ls100h"
-EMBEDDED_MODEL = "embedded"
+EMBEDDED_MODEL = "embedded-sew"
 NO_LM = "none"
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -54,7 +54,7 @@ class Settings:
     """
 
     model: str = DEFAULT_MODEL
-    """A hub name, a folder, or `embedded`."""
+    """A hub name, a folder, or `embedded-sew`."""
     device: str = ""
     """Microphone: a number or part of a name; empty for the system's default."""
     accelerator: str = "auto"

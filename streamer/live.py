@@ -107,7 +107,7 @@ class Transcriber:
             VoiceDetector(settings.vad_mode, settings.vad_frame_ms),
             previews=previews,
             calibration=recognizer.calibration,
-            read=recognizer.read,
+            decoder=recognizer.decoder,
         )
 
     @property

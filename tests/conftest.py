@@ -87,7 +87,7 @@ def speech_dir() -> Path:
 @pytest.fixture(scope="session")
 def recognizer() -> Recognizer:
     """The embedded model, loaded once for all tests."""
-    return load_recognizer(Settings(model="embedded"))
+    return load_recognizer(Settings(model="embedded-sew"))
 
 
 class Sound:

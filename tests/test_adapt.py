@@ -84,7 +84,7 @@ def test_ten_minutes_of_a_new_voice_make_it_better_heard(sentences, new_voice, t
     assert count <= 260
     write_pairs(tmp_path / "mine", sentences[:count], new_voice[:count])
     output = tmp_path / "model"
-    options = ("--model", "embedded", "--output", output, "--epochs", 4, "--train-features")
+    options = ("--model", "embedded-sew", "--output", output, "--epochs", 4, "--train-features")
     code, told, errors = run("adapt", tmp_path / "mine", *options)
     assert code == 0, errors
     assert "Learning on cpu: about" in told
@@ -94,7 +94,7 @@ def test_ten_minutes_of_a_new_voice_make_it_better_heard(sentences, new_voice, t
     assert "embedded, adapted" in card
 
     # On sentences that adaptation never saw, neither to learn from nor to choose by.
-    before, after = load_recognizer("embedded"), load_recognizer(str(output))
+    before, after = load_recognizer("embedded-sew"), load_recognizer(str(output))
     test = sentences[count : count + 50], new_voice[count : count + 50]
     was, is_now = word_error_rate(before, *test), word_error_rate(after, *test)
     assert is_now <= was * 0.85
@@ -108,7 +108,7 @@ def test_ten_minutes_of_a_new_voice_make_it_better_heard(sentences, new_voice, t
 
 def test_a_model_that_gets_no_better_is_not_written(new_voice, tmp_path):
     # What the model itself hears is the text: no word is wrong before, so none fewer can be after.
-    recognizer = load_recognizer("embedded")
+    recognizer = load_recognizer("embedded-sew")
     heard, speeches = [], []
     for said in new_voice[:40]:
         whole = recognizer.grid.fit(len(said.samples)) - len(said.samples)
@@ -119,7 +119,7 @@ def test_a_model_that_gets_no_better_is_not_written(new_voice, tmp_path):
             speeches.append(synthesis.Speech(samples, said.voice))
     write_pairs(tmp_path / "mine", heard, speeches)
     output = tmp_path / "model"
-    arguments = ("adapt", tmp_path / "mine", "--model", "embedded", "--output", output)
+    arguments = ("adapt", tmp_path / "mine", "--model", "embedded-sew", "--output", output)
     code, told, errors = run(*arguments, "--epochs", "1")
     assert code == 0, errors
     assert "0.0% before, no fewer after. Nothing was written: go on with embedded." in told
@@ -127,7 +127,7 @@ def test_a_model_that_gets_no_better_is_not_written(new_voice, tmp_path):
 
 
 def test_wrong_texts_leave_the_model_as_it_was(sentences, new_voice):
-    model = load_finetuning(resolve("embedded"), Settings(accelerator="cpu"))
+    model = load_finetuning(resolve("embedded-sew"), Settings(accelerator="cpu"))
     sound = [said.samples.astype(np.float32) / 32768 for said in new_voice[:24]]
     wrong = [Example(s, "ZZZ QQQ", "wrong") for s in sound[:12]]
     right = [Example(s, t, "right") for s, t in zip(sound[12:], sentences[12:24], strict=True)]
@@ -139,7 +139,7 @@ def test_wrong_texts_leave_the_model_as_it_was(sentences, new_voice):
 
 
 def test_ctrl_c_ends_it_and_writes_nothing(short_folder, tmp_path):
-    arguments = ("adapt", short_folder, "--model", "embedded", "--output", tmp_path / "model")
+    arguments = ("adapt", short_folder, "--model", "embedded-sew", "--output", tmp_path / "model")
     process = streamer(*arguments, "--epochs", "60")
     assert "examples" in process.stdout.readline()
     assert "about" in process.stdout.readline() or time.sleep(3) is None
@@ -160,11 +160,11 @@ def refused(code, *arguments):
 
 
 def test_what_cannot_work_is_said_in_one_line(short_folder, tmp_path):
-    output = ("--model", "embedded", "--output", tmp_path / "new")
+    output = ("--model", "embedded-sew", "--output", tmp_path / "new")
     assert "no such folder" in refused(5, tmp_path / "missing", *output)
     (tmp_path / "empty").mkdir()
     assert "nothing to learn from" in refused(5, tmp_path / "empty", *output)
-    taken = ("--model", "embedded", "--output", short_folder)
+    taken = ("--model", "embedded-sew", "--output", short_folder)
     assert "is there already" in refused(2, short_folder, *taken)
     missing = ("--model", tmp_path / "missing", "--output", tmp_path / "new")
     refused(4, short_folder, *missing)
@@ -173,7 +173,7 @@ def test_what_cannot_work_is_said_in_one_line(short_folder, tmp_path):
 
 def test_too_little_speech_is_refused(sentences, new_voice, tmp_path):
     write_pairs(tmp_path / "mine", sentences[:5], new_voice[:5])
-    output = ("--model", "embedded", "--output", tmp_path / "new")
+    output = ("--model", "embedded-sew", "--output", tmp_path / "new")
     assert "only 5 examples" in refused(5, tmp_path / "mine", *output)
 
 
@@ -184,7 +184,7 @@ def test_examples_with_digits_are_left_out_and_counted(short_folder, sentences, 
         (folder / path.name).write_bytes(path.read_bytes())
     for number in range(3):
         (folder / f"{number:03d}.txt").write_text("Room 12\n")
-    arguments = ("adapt", folder, "--model", "embedded", "--output", tmp_path / "new")
+    arguments = ("adapt", folder, "--model", "embedded-sew", "--output", tmp_path / "new")
     code, told, errors = run(*arguments, "--epochs", "1")
     assert code == 0
     assert "3 of 40 examples are left out: digits" in errors

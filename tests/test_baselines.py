@@ -27,7 +27,7 @@ HOP = 320
 @pytest.fixture(scope="module")
 def recognizer():
     """Read greedily, so that frames that never change spell words that never change."""
-    return load_recognizer(Settings(model="embedded", lm="none"))
+    return load_recognizer(Settings(model="embedded-sew", lm="none"))
 
 
 @pytest.fixture(scope="module")

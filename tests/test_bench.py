@@ -16,13 +16,13 @@ def figures(recognizer):
         patch.setattr(bench, "FILE_MINUTES", 1)
         patch.setattr(bench, "WINDOWS_S", (1, 2))
         patch.setattr("builtins.print", printed.append)
-        bench.bench(Settings(model="embedded"), minutes=0.1, random_model=False, as_json=True)
+        bench.bench(Settings(model="embedded-sew"), minutes=0.1, random_model=False, as_json=True)
     [line] = printed
     return json.loads(line)
 
 
 def test_everything_is_measured(figures):
-    assert figures["model"] == "embedded"
+    assert figures["model"] == "embedded-sew"
     assert set(figures["windows"]) == {"1 s", "2 s"}
     for part in ("startup", "bound", "file", "pipeline", "live"):
         assert all(isinstance(value, int | float) for value in figures[part].values()), part

@@ -58,14 +58,14 @@ def small_corpus(tmp_path_factory):
 
 def test_one_command_calibrates_a_checkpoint(small_corpus, tmp_path, capsys):
     folder = tmp_path / "model"
-    shutil.copytree(resolve("embedded").folder, folder)
+    shutil.copytree(resolve("embedded-sew").folder, folder)
     (folder / "calibration.json").unlink()
     calibrate.main([str(folder), "--corpus", str(small_corpus)])
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
-    greedy, guided = (row for row in rows if row[0] == "| all")
+    greedy, with_lm = (row for row in rows if row[0] == "| all")
     before, after = float(greedy[4]), float(greedy[6].strip(" |"))
     assert after < before
-    assert float(greedy[2]) < float(guided[2]), "more words are right with the language model"
+    assert float(greedy[2]) < float(with_lm[2]), "more words are right with the language model"
     written = json.loads((folder / "calibration.json").read_text())
     for lm, reader in (("none", written["greedy"]), ("", written["lm"])):
         calibration = load_recognizer(Settings(model=str(folder), lm=lm)).calibration
@@ -74,7 +74,7 @@ def test_one_command_calibrates_a_checkpoint(small_corpus, tmp_path, capsys):
 
 def test_without_clips_there_is_nothing_to_fit(tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(resolve("embedded").folder, folder)
+    shutil.copytree(resolve("embedded-sew").folder, folder)
     before = (folder / "calibration.json").read_bytes()
     with pytest.raises(SystemExit, match="no clips"):
         calibrate.main([str(folder), "--corpus", str(tmp_path)])

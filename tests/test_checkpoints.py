@@ -19,7 +19,7 @@ from conftest import model_error, write_json
 from streamer.config import DEFAULT_MODEL
 from streamer.recognition.checkpoints import resolve
 
-EMBEDDED = resolve("embedded").folder
+EMBEDDED = resolve("embedded-sew").folder
 SMALL = {"words.arpa.gz"} | {file.name for file in EMBEDDED.glob("*.json")}
 ROOT = Path(__file__).parent.parent
 
@@ -28,8 +28,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_the_embedded_model_is_part_of_the_package():
-    checkpoint = resolve("embedded")
-    assert (checkpoint.name, checkpoint.notice) == ("embedded", None)
+    checkpoint = resolve("embedded-sew")
+    assert (checkpoint.name, checkpoint.notice) == ("embedded-sew", None)
     assert (checkpoint.folder / "model.safetensors").is_file()
     assert (checkpoint.folder / "README.md").is_file()
 
@@ -40,7 +40,7 @@ def test_a_folder_is_taken_as_it_is():
 
 def test_finding_a_model_loads_neither_torch_nor_the_hubs_client():
     code = (
-        "import sys, streamer.recognition.checkpoints as c; c.resolve('embedded')\n"
+        "import sys, streamer.recognition.checkpoints as c; c.resolve('embedded-sew')\n"
         "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -271,7 +271,7 @@ def test_a_half_filled_cache_is_completed(hub, tmp_path):
 def test_a_name_that_the_hub_does_not_know_is_refused(hub, tmp_path):
     message, _ = ask("some/typo", tmp_path, url(hub))
     assert message == (
-        "some/typo: the model hub has no such public model; `--model embedded` needs no hub"
+        "some/typo: the model hub has no such public model; `--model embedded-sew` needs no hub"
     )
 
 
@@ -303,7 +303,7 @@ def test_without_the_hub_a_named_model_is_an_error_soon(kind, tmp_path):
 def test_without_the_hub_the_default_model_gives_way_to_the_embedded_one(kind, tmp_path):
     with unreachable(kind) as endpoint:
         (folder, name, notice), noise = ask(DEFAULT_MODEL, tmp_path, endpoint)
-    assert (Path(folder), name, noise) == (EMBEDDED, "embedded", "")
+    assert (Path(folder), name, noise) == (EMBEDDED, "embedded-sew", "")
     for part in (DEFAULT_MODEL, "for trying out", "hears far less well"):
         assert part in notice
     assert "\n" not in notice
@@ -312,7 +312,7 @@ def test_without_the_hub_the_default_model_gives_way_to_the_embedded_one(kind, t
 def test_offline_mode_asks_nobody(hub, tmp_path):
     hub.files[DEFAULT_MODEL] = files_of_a_model(model__safetensors=b"s")
     (_, name, notice), _ = ask(DEFAULT_MODEL, tmp_path, url(hub), HF_HUB_OFFLINE="1")
-    assert name == "embedded"
+    assert name == "embedded-sew"
     assert "HF_HUB_OFFLINE" in notice
     assert "HF_HUB_OFFLINE" in ask("some/model", tmp_path, url(hub), HF_HUB_OFFLINE="1")[0]
     assert hub.asked == []

@@ -27,7 +27,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     home = tmp_path_factory.mktemp("home")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
     return {**clean, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(home / "hub"), "STREAMER_MODEL": "embedded"}  # fmt: skip
+            "HF_HOME": str(home / "hub"), "STREAMER_MODEL": "embedded-sew"}  # fmt: skip
 
 
 def streamer(
@@ -61,7 +61,7 @@ def test_live_json_lines_keep_the_promises_of_the_interface(env: dict[str, str])
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["event"] for event in events[:1] + events[-1:]] == ["session", "end"]
     assert events[0]["source_rate"] == soundfile.info(DEMO).samplerate
-    assert events[0]["model"] == "embedded"
+    assert events[0]["model"] == "embedded-sew"
 
     partials = [event for event in events if event["event"] == "partial"]
     finals = [event for event in events if event["event"] == "final"]
@@ -296,7 +296,7 @@ def test_an_unknown_setting_names_its_neighbour(env: dict[str, str], tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        (["--model", "embedded", "listen"], "put `listen` first"),
+        (["--model", "embedded-sew", "listen"], "put `listen` first"),
         (["listen", "--nope"], "see `streamer listen --help`"),
         (["--nope"], "see `streamer listen --help`"),
     ],
@@ -337,7 +337,7 @@ def test_the_default_model_gives_way_to_the_embedded_one(env: dict[str, str]) ->
     done = streamer(without, "transcribe", DEMO)
     assert done.returncode == 0
     assert one_line(done.stderr)
-    assert "embedded" in done.stderr
+    assert "embedded-sew" in done.stderr
     assert words(done.stdout)[:3] == words(TRUTH)[:3]
 
 

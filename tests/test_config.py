@@ -33,8 +33,8 @@ def test_the_file_lies_where_the_desktop_says(tmp_path):
 
 def test_the_file_is_found_there(tmp_path):
     (tmp_path / "streamer").mkdir()
-    (tmp_path / "streamer" / "config.toml").write_text('model = "embedded"\n')
-    assert load_settings({}, environ={"XDG_CONFIG_HOME": str(tmp_path)}).model == "embedded"
+    (tmp_path / "streamer" / "config.toml").write_text('model = "embedded-sew"\n')
+    assert load_settings({}, environ={"XDG_CONFIG_HOME": str(tmp_path)}).model == "embedded-sew"
 
 
 def test_a_file_that_was_named_must_exist(file):

@@ -23,7 +23,9 @@ from streamer.sinks.console import Console, clean
 REPOSITORY = Path(__file__).parents[1]
 WIDTHS = [2, 7, 20, 40, 80, 200]
 COLOURS = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
-STARTED = SessionStarted(model="embedded", device="USB Microphone", source_rate=48_000, version="0")
+STARTED = SessionStarted(
+    model="embedded-sew", device="USB Microphone", source_rate=48_000, version="0"
+)
 GAP = Gap(start=960_000, end=984_000, rate=48_000, reason="overflow")
 ENDED = SessionEnded(
     captured=979_200, speech=641_600, silence=329_600, lost=8_000, rate=16_000, retracted=1
@@ -41,7 +43,7 @@ def final(text: str, segment: int = 0) -> Final:
 def status(device: str = "USB Microphone", level_db: float = -20.0, lost_s: float = 0.0) -> Status:
     return Status(
         device=device,
-        model="embedded",
+        model="embedded-sew",
         level_db=level_db,
         lag_s=0.3,
         cost=0.21,
@@ -130,13 +132,13 @@ def test_finished_text_stands_above_speech_and_status(terminal: Terminal) -> Non
     with live(terminal) as sink:
         play(sink, terminal, STARTED, status(), partial("First words", "and mor"))
         assert terminal.rows() == [
-            "USB Microphone · embedded · Ctrl-C ends",
+            "USB Microphone · embedded-sew · Ctrl-C ends",
             "First words and mor",
             "USB Microphone  ━━━━━───  -20 dB  lost 0.0 s  lag 0.3 s  cpu 21%  1:15",
         ]
         play(sink, terminal, final("First words and more."), partial("", "sec", segment=1))
         assert terminal.rows() == [
-            "USB Microphone · embedded · Ctrl-C ends",
+            "USB Microphone · embedded-sew · Ctrl-C ends",
             "First words and more.",
             "sec",
             "USB Microphone  ━━━━━───  -20 dB  lost 0.0 s  lag 0.3 s  cpu 21%  1:15",
@@ -293,7 +295,7 @@ def test_a_dumb_terminal_gets_plain_lines(terminal: Terminal, term: str) -> None
     with Console(terminal.stream, terminal.stream, {"TERM": term}) as sink:
         play(sink, None, STARTED, status(), partial("Wo", "rds"), final("Words."), GAP, ENDED)
     assert terminal.read().decode().splitlines() == [
-        "USB Microphone · embedded · Ctrl-C ends",
+        "USB Microphone · embedded-sew · Ctrl-C ends",
         "Words.",
         "⋯ 0.50 s of audio lost at 20.00 s (overflow)",
         "61.2 s captured, 40.1 s of speech, 0.5 s lost; 1 settled word changed",
@@ -318,14 +320,14 @@ def test_where_only_errors_have_a_terminal_the_region_is_there(
         play(sink, terminal, STARTED, status(), partial("Some", "words"))
         assert terminal.rows()[1] == "Some words"
         play(sink, terminal, final("Some words."), status())
-        assert terminal.rows() == ["USB Microphone · embedded · Ctrl-C ends"], (
+        assert terminal.rows() == ["USB Microphone · embedded-sew · Ctrl-C ends"], (
             "no room for what `| tee` prints"
         )
         clock.now += 0.11
         play(sink, terminal, status())
         assert len(terminal.rows()) == 2
     assert out.getvalue() == "Some words.\n"
-    assert terminal.rows() == ["USB Microphone · embedded · Ctrl-C ends"]
+    assert terminal.rows() == ["USB Microphone · embedded-sew · Ctrl-C ends"]
 
 
 def test_names_cannot_steer_the_terminal(terminal: Terminal) -> None:

@@ -15,7 +15,7 @@ from streamer.messages import SAMPLE_RATE
 from streamer.sources.files import read_audio
 
 RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
-SETTINGS = Settings(model="embedded")
+SETTINGS = Settings(model="embedded-sew")
 CUTS_S = (0.0, *(cut / SAMPLE_RATE for cut in between_lines(read_audio(RECORDING)[0])[:2]))
 """Before its first line, and after its first and second."""
 
@@ -54,7 +54,7 @@ def offline(recognizer, path):
     size = recognizer.grid.fit(len(samples) + 6_400)
     window = np.random.default_rng(0).standard_normal(size, np.float32) * 0.003 * samples.std()
     window[3_200 : 3_200 + len(samples)] += samples
-    found = recognizer.read(recognizer.log_probs(window))
+    found = recognizer.decoder(recognizer.log_probs(window))
     return " ".join(word.text for word in found)
 
 
@@ -116,7 +116,7 @@ def test_final_words_wait_for_the_silence_after_the_end_of_the_recording(evaluat
 
 
 def test_every_word_of_the_offline_text_is_timed_or_never_shown(evaluation):
-    words = sum(len(text.split()) for text in evaluation.offline.texts)
+    words = sum(len(text.split()) for text in evaluation.padding.texts)
     for figures in evaluation.policies.values():
         delays = figures.delays
         assert len(delays.word) + delays.never_shown == words
@@ -138,7 +138,7 @@ def test_policies_that_never_change_stable_words_retract_none(evaluation):
 
 def test_offline_is_the_clip_recognized_at_once(evaluation, recognizer, clips):
     texts = [offline(recognizer, clip.path) for clip in clips]
-    assert evaluation.offline.clip_texts == evaluation.offline.texts == texts
+    assert evaluation.padding.clip_texts == evaluation.padding.texts == texts
 
 
 def test_progress_names_what_has_been_heard(evaluation, told):

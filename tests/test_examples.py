@@ -52,7 +52,7 @@ def record(folder: Path, told: Sequence[str] = TOLD, gap_at: float | None = None
     """Record a session through the journal, as `streamer listen --record` does."""
     sound = np.zeros(int((starts(told)[-1] + len(told) + 1) * RATE), np.float32)
     with Journal(folder, RATE) as kept:
-        kept.show(SessionStarted("embedded", "test", RATE, "0"))
+        kept.show(SessionStarted("embedded-sew", "test", RATE, "0"))
         for number, start in enumerate(starts(told), 1):
             sound[int(start * RATE) : int((start + number) * RATE)] = mark(number)
         for start in range(0, len(sound), RATE // 10):

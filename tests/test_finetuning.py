@@ -9,8 +9,8 @@ from transformers import SEWModel
 from streamer.config import Settings
 from streamer.errors import ModelError
 from streamer.recognition import load_finetuning, load_recognizer, resolve
-from streamer.recognition.letters import SEW_TINY_LETTERS
-from streamer.recognition.stand_in import random_sew_tiny, write_random_sew_tiny
+from streamer.recognition.checkpoint_files import SEW_TINY_LETTERS
+from streamer.recognition.random_model import random_sew_tiny, write_random_sew_tiny
 
 CPU = Settings(accelerator="cpu")
 HELLO = (11, 5, 15, 15, 8)
@@ -40,7 +40,7 @@ def learn(model, steps, rate=1e-3):
 
 
 def test_what_it_hears_is_what_the_recognizer_hears(recognizer):
-    model = load_finetuning(resolve("embedded"), CPU)
+    model = load_finetuning(resolve("embedded-sew"), CPU)
     sound = noise(model)[0] * 0.1
     assert np.abs(model.log_probs(sound) - recognizer.log_probs(sound)).max() < 1e-3
     assert model.vocabulary == recognizer.vocabulary
@@ -48,14 +48,14 @@ def test_what_it_hears_is_what_the_recognizer_hears(recognizer):
 
 
 def test_steps_teach_it_what_was_said():
-    model = load_finetuning(resolve("embedded"), CPU)
+    model = load_finetuning(resolve("embedded-sew"), CPU)
     losses = learn(model, 12)
     assert losses[-1] < losses[0] / 2
 
 
 def test_the_convolutions_stay_as_they_are_unless_asked_for():
     for train_features in (False, True):
-        model = load_finetuning(resolve("embedded"), CPU, train_features=train_features)
+        model = load_finetuning(resolve("embedded-sew"), CPU, train_features=train_features)
         before = model.weights()
         learn(model, 2)
         changed = {name for name, value in model.weights().items() if not value.equal(before[name])}
@@ -66,7 +66,7 @@ def test_the_convolutions_stay_as_they_are_unless_asked_for():
 
 
 def test_weights_can_be_taken_back_and_mixed():
-    model = load_finetuning(resolve("embedded"), CPU)
+    model = load_finetuning(resolve("embedded-sew"), CPU)
     old = model.weights()
     learn(model, 2)
     new = model.weights()
@@ -79,20 +79,20 @@ def test_weights_can_be_taken_back_and_mixed():
 
 
 def test_what_is_saved_loads_and_says_the_same(tmp_path):
-    model = load_finetuning(resolve("embedded"), CPU)
+    model = load_finetuning(resolve("embedded-sew"), CPU)
     learn(model, 3)
     model.save(tmp_path / "new")
     sound = noise(model)[0]
     saved = load_recognizer(str(tmp_path / "new"))
     assert np.abs(model.log_probs(sound) - saved.log_probs(sound)).max() < 1e-3
     assert saved.vocabulary == model.vocabulary
-    assert saved.read.guided, "the language model is as good for these weights"
+    assert saved.decoder.has_language_model, "the language model is as good for these weights"
     assert (tmp_path / "new" / "WORDNET-LICENSE").is_file()
     assert saved.calibration is None, "that was of the old weights"
 
 
 def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
-    model = load_finetuning(resolve("embedded"), CPU)
+    model = load_finetuning(resolve("embedded-sew"), CPU)
     model.set_weights({name: value * torch.nan for name, value in model.weights().items()})
     with pytest.raises(ModelError, match="out of bounds"):
         model.save(tmp_path / "new")
@@ -131,7 +131,7 @@ def test_a_full_size_pre_trained_sew_tiny_gets_a_new_head_and_takes_a_step(tmp_p
 
 
 def test_a_damaged_model_is_refused_as_everywhere(tmp_path):
-    shutil.copytree(resolve("embedded").folder, tmp_path / "broken")
+    shutil.copytree(resolve("embedded-sew").folder, tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="damaged"):
         load(tmp_path / "broken")

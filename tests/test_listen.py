@@ -23,7 +23,7 @@ from conftest import Sound, mostly, word_errors, words
 from streamer.cli import DEMO
 
 TRUTH = DEMO.with_suffix(".txt").read_text(encoding="utf-8")
-ARGUMENTS = ["-m", "streamer", "listen", "--model", "embedded"]
+ARGUMENTS = ["-m", "streamer", "listen", "--model", "embedded-sew"]
 
 
 def listen(sound: Sound, *arguments: str) -> subprocess.Popen[str]:

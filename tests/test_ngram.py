@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from streamer.core.ngram import NGram
-from streamer.recognition.biasing import read_arpa
-from streamer.recognition.letters import SEW_TINY_LETTERS
+from streamer.recognition.checkpoint_files import SEW_TINY_LETTERS
+from streamer.recognition.decoder_files import read_arpa
 from training.ngram import Model, main, sentences
 from training.text import held_out, normalize, wordnet_examples
 

@@ -84,7 +84,7 @@ def test_the_installed_wheel_transcribes_with_what_it_brings(wheel: Path, tmp_pa
         "import pathlib, streamer\n"
         "home = pathlib.Path(streamer.__file__).parent\n"
         "print(home)\n"
-        "recognizer = streamer.load_recognizer(streamer.Settings(model='embedded'))\n"
+        "recognizer = streamer.load_recognizer(streamer.Settings(model='embedded-sew'))\n"
         "print(streamer.transcribe(home / 'demo/recording.flac', recognizer=recognizer).text)\n"
     )
     done = subprocess.run(

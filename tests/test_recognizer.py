@@ -19,8 +19,8 @@ from streamer.core.ctc import FrameGrid
 from streamer.errors import ModelError, SettingsError
 from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.checkpoints import Checkpoint
+from streamer.recognition.random_model import random_sew_tiny
 from streamer.recognition.recognizer import Recognizer
-from streamer.recognition.stand_in import random_sew_tiny
 
 LETTERS = "ETAONIHSRDLUMWCFGYPBVK'XJQZ"
 VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", "|", *LETTERS]
@@ -95,7 +95,7 @@ def sew(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embedded():
-    return load_recognizer(Settings(model="embedded", accelerator="cpu"))
+    return load_recognizer(Settings(model="embedded-sew", accelerator="cpu"))
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_threads_may_share_one_recognizer(embedded):
 
 
 def test_the_embedded_model_gives_what_plain_transformers_code_gives(embedded):
-    folder = resolve("embedded").folder
+    folder = resolve("embedded-sew").folder
     ours = embedded.log_probs(noise(32_080))
     theirs = plain_log_probs(folder, transformers.SEWForCTC, noise(32_080))
     np.testing.assert_allclose(ours, theirs, atol=2e-4)
@@ -218,7 +218,7 @@ def test_the_embedded_model_gives_what_plain_transformers_code_gives(embedded):
 
 
 def test_the_recognizer_says_what_it_is(embedded):
-    assert (embedded.name, embedded.device, embedded.notice) == ("embedded", "cpu", None)
+    assert (embedded.name, embedded.device, embedded.notice) == ("embedded-sew", "cpu", None)
     assert embedded.vocabulary.tokens == tuple(VOCABULARY)
     assert (embedded.vocabulary.blank, embedded.vocabulary.delimiter) == (0, 4)
 
@@ -250,7 +250,7 @@ def test_an_absent_accelerator_is_a_settings_error(sew, accelerator):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_half_precision_on_cuda_reads_the_same_letters(embedded):
-    fast = load_recognizer(Settings(model="embedded", accelerator="cuda"))
+    fast = load_recognizer(Settings(model="embedded-sew", accelerator="cuda"))
     here, there = embedded.log_probs(noise(32_080)), fast.log_probs(noise(32_080))
     assert (here.argmax(axis=1) == there.argmax(axis=1)).mean() > 0.95
 

@@ -41,7 +41,7 @@ def manifest(tmp_path_factory):
 
 
 def test_a_table_compares_all_policies(manifest):
-    code, told, errors = run(manifest, "--model", "embedded")
+    code, told, errors = run(manifest, "--model", "embedded-sew")
     assert code == 0, errors
     assert "2 recordings, 16 s" in told
     for name in ("WER live", "disagreement", "word delay", "UPWR", "retracted", "cost"):
@@ -52,7 +52,7 @@ def test_a_table_compares_all_policies(manifest):
 
 def test_json_is_one_object(manifest):
     policies = "streamer,growing-buffer"
-    code, told, _ = run(manifest, "--model", "embedded", "--json", "--policies", policies)
+    code, told, _ = run(manifest, "--model", "embedded-sew", "--json", "--policies", policies)
     assert code == 0
     summary = json.loads(told)
     assert list(summary["policies"]) == ["streamer", "growing-buffer"]
@@ -61,7 +61,7 @@ def test_json_is_one_object(manifest):
 
 
 def test_limit_and_join_choose_what_is_heard(manifest):
-    options = ("--model", "embedded", "--json", "--policies", "streamer")
+    options = ("--model", "embedded-sew", "--json", "--policies", "streamer")
     _, told, _ = run(manifest, *options, "--limit", 1)
     assert json.loads(told)["seconds"] == 8
     _, told, _ = run(manifest, *options, "--join")
@@ -71,7 +71,7 @@ def test_limit_and_join_choose_what_is_heard(manifest):
 def test_a_report_is_a_page_with_two_plots(manifest, tmp_path):
     folder = tmp_path / "new" / "report"
     code, _, errors = run(
-        manifest, "--model", "embedded", "--policies", "streamer", "--report", folder
+        manifest, "--model", "embedded-sew", "--policies", "streamer", "--report", folder
     )
     assert code == 0, errors
     page = (folder / "index.md").read_text()
@@ -95,7 +95,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(manifest, tmp_path, argume
     (tmp_path / "empty").mkdir()
     given = [text.format(manifest=manifest) for text in arguments]
     given = [str(tmp_path / "empty") if text == "." else text for text in given]
-    exit_code, told, errors = run(*given, "--model", "embedded")
+    exit_code, told, errors = run(*given, "--model", "embedded-sew")
     assert (exit_code, told) == (code, "")
     [line] = errors.splitlines()
     assert said in line

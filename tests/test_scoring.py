@@ -21,7 +21,7 @@ def sentences(tmp_path):
 
 
 def table(capsys, *arguments):
-    scoring.main(["embedded", *map(str, arguments)])
+    scoring.main(["embedded-sew", *map(str, arguments)])
     rows = capsys.readouterr().out.splitlines()
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 

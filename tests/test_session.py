@@ -33,7 +33,7 @@ class Remembering:
     def __init__(self, recognizer):
         self.vocabulary, self.grid = recognizer.vocabulary, recognizer.grid
         self.name, self.calibration = recognizer.name, recognizer.calibration
-        self.read = recognizer.read
+        self.decoder = recognizer.decoder
         self._recognizer = recognizer
         self._known = {}
 
@@ -341,7 +341,7 @@ def test_a_word_is_shown_when_it_is_likely_to_stay_or_was_read_the_same_before(p
         worth = []
         for place, word in enumerate(words):
             heard = round(known * 50) - word.end
-            likely = chance_to_stay(word, heard, guided=False) >= SHOWN_CHANCE
+            likely = chance_to_stay(word, heard, with_lm=False) >= SHOWN_CHANCE
             worth.append(heard >= 8 and (likely or before[place : place + 1] == [word.text]))
         assert shown == sum(itertools.takewhile(bool, worth))
         before = [word.text for word in words]

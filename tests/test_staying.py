@@ -42,12 +42,12 @@ def test_a_word_that_the_final_text_has_elsewhere_did_not_stay():
 
 @pytest.mark.parametrize("lm", ["none", ""])
 def test_previews_of_a_clip_are_examples(lm):
-    recognizer = load_recognizer(Settings(model="embedded", lm=lm))
+    recognizer = load_recognizer(Settings(model="embedded-sew", lm=lm))
     said = synthesis.flite(SENTENCES[0], random.Random(0))
     known = staying.examples(recognizer, [corpus.Clip(said.samples, SENTENCES[0], said.voice)])
     assert len(known) >= 3
-    heard, greedily, guided, stayed = known.T
-    doubt, none = (greedily, guided) if lm else (guided, greedily)
+    heard, greedily, with_lm, stayed = known.T
+    doubt, none = (greedily, with_lm) if lm else (with_lm, greedily)
     assert not none.any()
     assert (heard >= 0).all()
     assert (heard < 150).all()
@@ -60,7 +60,7 @@ def test_the_table_has_a_row_for_each_set(tmp_path, capsys):
         clips = [synthesis.flite(text, random.Random(1)) for text in SENTENCES]
         clips = [corpus.Clip(c.samples, t, c.voice) for c, t in zip(clips, SENTENCES, strict=True)]
         corpus.write_shard(tmp_path, f"heldout-{name}-000", clips)
-    staying.main(["embedded", "--corpus", str(tmp_path), "--limit", "2"])
+    staying.main(["embedded-sew", "--corpus", str(tmp_path), "--limit", "2"])
     constants, _, _, _, *rows = capsys.readouterr().out.splitlines()
     assert constants.startswith("bias ")
     assert len(rows) == 4, "each set, read greedily and with the language model"
@@ -68,4 +68,4 @@ def test_the_table_has_a_row_for_each_set(tmp_path, capsys):
 
 def test_without_held_out_speech_it_says_so(tmp_path):
     with pytest.raises(SystemExit, match="no held-out sets"):
-        staying.main(["embedded", "--corpus", str(tmp_path)])
+        staying.main(["embedded-sew", "--corpus", str(tmp_path)])

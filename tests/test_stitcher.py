@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.ctc import FrameWord, GreedyReader, Vocabulary, decode
+from streamer.core.ctc import FrameWord, GreedyDecoder, Vocabulary, decode
 from streamer.core.stitcher import (
     LONG_HEARD,
     UNCHANGED,
@@ -30,8 +30,8 @@ def emission(path, peak=0.999):
     return np.log(probabilities).astype(np.float32)
 
 
-def stitching(right_context=RIGHT, read=GreedyReader(VOCABULARY)):  # noqa: B008
-    return Stitcher(VOCABULARY, read, right_context)
+def stitching(right_context=RIGHT, decoder=GreedyDecoder(VOCABULARY)):  # noqa: B008
+    return Stitcher(VOCABULARY, decoder, right_context)
 
 
 def heard_out(stitcher, log_probs):
@@ -106,7 +106,7 @@ def test_stable_only_grows_even_if_the_network_contradicts_itself(data, path, se
 class Fickle:
     """Finds other words each time, as a reader that knows language may when it hears more."""
 
-    guided = True
+    has_language_model = True
 
     def __init__(self, generator):
         self.generator = generator
@@ -123,7 +123,7 @@ class Fickle:
 def test_stable_only_grows_even_if_the_reader_changes_its_mind(data, path, seed):
     truth = emission(path)
     read = Fickle(np.random.default_rng(seed))
-    stitcher = stitching(read=read)
+    stitcher = stitching(decoder=read)
     before = []
     for first, end in data.draw(windows(len(truth))):
         stitcher.preview(first, truth[first:end])
@@ -135,7 +135,7 @@ def test_stable_only_grows_even_if_the_reader_changes_its_mind(data, path, seed)
 def test_previews_read_only_what_they_can_change():
     truth = emission("SO_|_WE_|_" * 30 + PAUSE)
     read = Fickle(np.random.default_rng(0))
-    stitcher = stitching(read=read)
+    stitcher = stitching(decoder=read)
     for end in range(40, len(truth), 20):
         stitcher.preview(max(0, end - 80), truth[max(0, end - 80) : end])
     assert max(frames for frames, _ in read.asked) <= 80 + 5, "the window and a word"
@@ -146,12 +146,12 @@ def test_previews_read_only_what_they_can_change():
 def test_what_was_foreseen_is_not_read_again():
     truth = emission("_SO_|_WE_|_")
     read = Fickle(np.random.default_rng(0))
-    stitcher = stitching(read=read)
+    stitcher = stitching(decoder=read)
     stitcher.foresee(truth)
     words, _ = stitcher.finish(truth, split=False)
     assert len(read.asked) == 1
     assert len(words) == 2
-    other = stitching(read=read)
+    other = stitching(decoder=read)
     other.foresee(truth)
     other.finish(truth[:-2], split=False)
     assert len(read.asked) == 3
@@ -249,7 +249,7 @@ def test_what_never_ends_is_not_carried_for_ever():
 
 def test_a_model_without_a_delimiter_is_cut_where_it_is_cut():
     unparted = Vocabulary(TOKENS, 0, None, frozenset({1}))
-    stitcher = Stitcher(unparted, GreedyReader(unparted), RIGHT)
+    stitcher = Stitcher(unparted, GreedyDecoder(unparted), RIGHT)
     words, following = stitcher.finish(emission("_A_B"), split=True)
     assert texts(words) == ["AB"]
     assert following.carried == 0
@@ -346,11 +346,11 @@ def test_contradicted_is_bounded_and_nothing_for_a_beginning(stable, final):
 
 
 def test_a_word_is_likelier_to_stay_the_more_was_heard_and_the_surer_its_letters():
-    def chance(confidence, heard, guided=False):
-        return chance_to_stay(FrameWord("WORD", 0, 9, 10, confidence), heard, guided=guided)
+    def chance(confidence, heard, with_lm=False):
+        return chance_to_stay(FrameWord("WORD", 0, 9, 10, confidence), heard, with_lm=with_lm)
 
     assert chance(0.99, 0) < chance(0.99, 10) < chance(0.99, LONG_HEARD)
     assert chance(0.99, LONG_HEARD) == chance(0.99, 250)
     assert chance(0.3, 10) < chance(0.6, 10) < chance(1.0, 10) < 1
     assert chance(0.99, 10) > 0.5 > chance(0.3, 10) > 0
-    assert chance(0.8, 10) < chance(0.8, 10, guided=True), "language makes up for doubt"
+    assert chance(0.8, 10) < chance(0.8, 10, with_lm=True), "language makes up for doubt"

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from streamer.recognition.letters import SEW_TINY_TOKENS
+from streamer.recognition.checkpoint_files import SEW_TINY_TOKENS
 from training import corpus, synthesis
 from training.batches import UNKNOWN, Batches, bucket
 from training.corpus import Clip

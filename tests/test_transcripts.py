@@ -60,7 +60,7 @@ def test_settings_are_obeyed(transcript, recognizer):
 def test_the_model_is_loaded_when_none_is_given(transcript, recording):
     between = (transcript.segments[0].end + transcript.segments[1].start) / 2
     first = recording[: int(between * SAMPLE_RATE)]
-    loaded = transcribe(first, SAMPLE_RATE, settings=Settings(model="embedded"))
+    loaded = transcribe(first, SAMPLE_RATE, settings=Settings(model="embedded-sew"))
     assert loaded.text == transcript.segments[0].text
 
 

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     print("| features | way gone | time | this voice | other voices |\n|" + " --- |" * 5)
     for trained in (False, True):
         model = load_finetuning(
-            resolve("embedded"), Settings(accelerator="cpu"), train_features=trained
+            resolve("embedded-sew"), Settings(accelerator="cpu"), train_features=trained
         )
         before = rates(model, test).wer, rates(model, others).wer
         began = time.monotonic()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from streamer.adaptation.augmentation import Augmentation, Heard
-from streamer.recognition.letters import SEW_TINY_TOKENS
+from streamer.recognition.checkpoint_files import SEW_TINY_TOKENS
 from training.corpus import Clip
 from training.network import HOP, RECEPTIVE, SQUEEZE
 from training.synthesis import PHONES, SAMPLE_RATE

@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
 from streamer.config import NO_LM, Settings
-from streamer.core.beam import BeamReader
+from streamer.core.beam import BeamDecoder
 from streamer.core.ctc import FrameWord
 from streamer.core.hotwords import Hotwords
 from streamer.core.ngram import NGram
 from streamer.core.resample import Resampler
 from streamer.evaluation.metrics import error_rates, scored
-from streamer.evaluation.offline import in_quiet_room
+from streamer.evaluation.padding import in_quiet_room
 from streamer.evaluation.recordings import find_recordings
 from streamer.recognition import load_recognizer, resolve
-from streamer.recognition.biasing import read_arpa, read_hotwords
-from streamer.recognition.letters import LANGUAGE_MODEL
+from streamer.recognition.checkpoint_files import LANGUAGE_MODEL
+from streamer.recognition.decoder_files import read_arpa, read_hotwords
 from streamer.sources.files import read_audio
 from training.command import run
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     add = parser.add_argument
     add("recordings", type=Path, help="as for `streamer eval`")
     add("--lm", type=Path, metavar="FILE", help="another language model than the model's own")
-    add("--model", default="embedded")
+    add("--model", default="embedded-sew")
     add("--names", type=re.compile, default="", help="only clips whose names match this")
     add("--limit", type=int, help="only so many clips, evenly from all")
     add("--vary", action="append", default=[], metavar="NAME=N,N", help="as model_weight=0.5,0.8")
@@ -98,13 +98,13 @@ def main(argv: list[str] | None = None) -> None:
         wer, cer, found, spent = np.mean(rows, axis=0)
         print(f"| {name} | {wer:.3f} | {cer:.3f} | {found:g} of {all_} | {spent:.3f} |", flush=True)
 
-    def reader(lm: NGram | None, hotwords: Hotwords | None, **constants: float) -> BeamReader:
-        return BeamReader(recognizer.vocabulary, lm, hotwords, **constants)
+    def reader(lm: NGram | None, hotwords: Hotwords | None, **constants: float) -> BeamDecoder:
+        return BeamDecoder(recognizer.vocabulary, lm, hotwords, **constants)
 
     words = sum(len(reference.split()) for reference in references)
     print(f"{recognizer.name}: {len(clips)} clips, {words} words; {len(rare)} hotwords\n")
     print("| read | WER | CER | hotwords found | CPU s for 10 s |\n| --- | --- | --- | --- | --- |")
-    show("greedily", recognizer.read)
+    show("greedily", recognizer.decoder)
     show("hotwords", reader(None, right))
     show("hotwords that do not occur", *(reader(None, words) for words in wrong))
     show("lm", reader(model, None))

@@ -20,7 +20,7 @@ from streamer.config import NO_LM, Settings
 from streamer.core.ctc import Calibration, FrameWord, doubt
 from streamer.evaluation.calibration import are_right, calibration_error
 from streamer.recognition import load_recognizer, resolve
-from streamer.recognition.letters import CALIBRATION, LANGUAGE_MODEL
+from streamer.recognition.checkpoint_files import CALIBRATION, LANGUAGE_MODEL
 from streamer.recognition.recognizer import Recognizer
 from training.command import run
 from training.corpus import Clip
@@ -51,7 +51,7 @@ def hear(recognizer: Recognizer, clips: Sequence[Clip]) -> Heard:
     """Recognize clips as `training.scoring` does."""
     heard = Heard()
     for clip in clips:
-        words = recognizer.read(recognizer.log_probs(padded(clip)))
+        words = recognizer.decoder(recognizer.log_probs(padded(clip)))
         heard.words += words
         heard.right += are_right(clip.text.split(), [word.text for word in words])
     return heard

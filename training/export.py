@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from streamer.recognition.letters import write_small_files
+from streamer.recognition.checkpoint_files import write_small_files
 
 
 def export(model: Any, folder: Path) -> str:

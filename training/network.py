@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import SEWConfig, SEWForCTC
 
-from streamer.recognition.letters import SEW_TINY_TOKENS
+from streamer.recognition.checkpoint_files import SEW_TINY_TOKENS
 from training.synthesis import PHONES, SAMPLE_RATE
 
 HOP, RECEPTIVE = 320, 400

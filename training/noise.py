@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.noise", description=__doc__)
     add = parser.add_argument
     add("manifest", type=Path)
-    add("--model", default="embedded")
+    add("--model", default="embedded-sew")
     add("--minutes", type=float, default=60.0)
     options = parser.parse_args(argv)
     with options.manifest.open(encoding="utf-8", newline="") as table:

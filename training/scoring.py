@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamer.core.ctc import FrameGrid, FrameWord
 from streamer.evaluation.metrics import ErrorRates, error_rates, scored
-from streamer.evaluation.offline import in_quiet_room
+from streamer.evaluation.padding import in_quiet_room
 from training.command import run
 from training.corpus import Clip, read_shard
 from training.network import HOP, RECEPTIVE, SQUEEZE
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     for path in options.text:
         names[path.name], sets[path.name] = f"flite, {path.name}", spoken(path)
     heading = ["set", "clips", "WER, CER"]
-    if recognizer.read.guided:
+    if recognizer.decoder.has_language_model:
         heading += ["with the language model"]
     other = _pocketsphinx() if options.pocketsphinx else None
     if other:
@@ -106,8 +106,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"| {' | '.join(heading)} |\n|{' --- |' * len(heading)}")
     for name, clips in sets.items():
         row = [names[name], str(len(clips)), _score(transcribe_by(greedy), clips)]
-        if recognizer.read.guided:
-            row += [_score(transcribe_by(recognizer.read), clips)]
+        if recognizer.decoder.has_language_model:
+            row += [_score(transcribe_by(recognizer.decoder), clips)]
         if other and name in RECORDED:
             beside = error_rates([clip.text for clip in clips], list(map(other, clips)))
             row += [f"{beside.wer:.3f}, {beside.cer:.3f}"]

@@ -21,10 +21,10 @@ from streamer.core.ctc import FrameWord, doubt
 from streamer.core.segmenter import Segmenter
 from streamer.core.session import SHOWN_CHANCE
 from streamer.core.stitcher import LONG_HEARD, Stitcher
-from streamer.evaluation.offline import faint_noise
+from streamer.evaluation.padding import faint_noise
 from streamer.messages import SAMPLE_RATE
 from streamer.recognition import load_recognizer, resolve
-from streamer.recognition.letters import LANGUAGE_MODEL
+from streamer.recognition.checkpoint_files import LANGUAGE_MODEL
 from streamer.recognition.recognizer import Recognizer
 from streamer.recognition.vad import VoiceDetector
 from training.command import run
@@ -53,7 +53,7 @@ def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[int, float, fl
     detector = VoiceDetector(settings.vad_mode, settings.vad_frame_ms)
     segmenter = Segmenter(settings, grid, detector)
     right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
-    stitcher = Stitcher(recognizer.vocabulary, recognizer.read, right_context)
+    stitcher = Stitcher(recognizer.vocabulary, recognizer.decoder, right_context)
     looks: list[tuple[list[FrameWord], int, int]] = []  # words, how many are stable, frames
     for window in segmenter.push(np.concatenate((pause, samples, pause))) + segmenter.flush():
         log_probs = recognizer.log_probs(window.samples, draft=window.draft)
@@ -69,7 +69,7 @@ def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[int, float, fl
             stay = _in_place([word.text for word in words], [word.text for word in final])
             for place, word in enumerate(words[stable:], stable):
                 root = doubt(word) ** 0.5
-                roots = (0.0, root) if recognizer.read.guided else (root, 0.0)
+                roots = (0.0, root) if recognizer.decoder.has_language_model else (root, 0.0)
                 yield frames - word.end, *roots, place in stay
         looks = []
 
@@ -98,18 +98,18 @@ def fit(sets: Sequence[Examples]) -> Constants:
         ]
         return float(np.mean(means))
 
-    bias, by_frame, greedy, guided = minimize(surprise, (0.0, 0.02, 1.0, 1.0)).x
-    return float(bias), float(by_frame), float(greedy), float(guided)
+    bias, by_frame, greedy, with_lm = minimize(surprise, (0.0, 0.02, 1.0, 1.0)).x
+    return float(bias), float(by_frame), float(greedy), float(with_lm)
 
 
 def logits(known: Examples, constants: Constants) -> NDArray[np.float64]:
     """What `chance_to_stay` computes, before the logistic function."""
-    bias, by_frame, greedy, guided = constants
+    bias, by_frame, greedy, with_lm = constants
     result: NDArray[np.float64] = (
         bias
         + by_frame * np.minimum(known[:, 0], LONG_HEARD)
         - greedy * known[:, 1]
-        - guided * known[:, 2]
+        - with_lm * known[:, 2]
     )
     return result
 
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     constants = fit(
         [examples(reader, clips[::2]) for reader in readers.values() for clips in sets.values()]
     )
-    print("bias {:.2f}, by frame {:.4f}, by doubt {:.2f}, guided {:.2f}\n".format(*constants))
+    print("bias {:.2f}, by frame {:.4f}, by doubt {:.2f}, with_lm {:.2f}\n".format(*constants))
     print("| read, set, other half | words | stay | of those likely to | of the others |")
     print("|" + " --- |" * 5)
     for read, recognizer in readers.items():

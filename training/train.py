@@ -33,7 +33,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from streamer.recognition.accelerators import multiplies_bfloat16
-from streamer.recognition.letters import SEW_TINY_TOKENS
+from streamer.recognition.checkpoint_files import SEW_TINY_TOKENS
 from training import prepare
 from training.batches import UNKNOWN, Batch, Batches
 from training.command import run

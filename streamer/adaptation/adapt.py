@@ -19,7 +19,7 @@ from streamer.adaptation.augmentation import Augmentation
 from streamer.adaptation.examples import Example, spell
 from streamer.core.ctc import decode
 from streamer.evaluation.metrics import ErrorRates, error_rates
-from streamer.evaluation.offline import faint_noise
+from streamer.evaluation.padding import faint_noise
 from streamer.messages import SAMPLE_RATE
 
 if TYPE_CHECKING:

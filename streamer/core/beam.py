@@ -83,8 +83,8 @@ class _Prefix:
         self.gain = 1.0  # by which a weight is multiplied when the parent grows to this
 
 
-class BeamReader:
-    """Reads emissions; see `streamer.core.ctc.Reader`.
+class BeamDecoder:
+    """Reads emissions; see `streamer.core.ctc.Decoder`.
 
     Args:
         vocabulary: what the columns mean; it has a delimiter.
@@ -109,7 +109,7 @@ class BeamReader:
         self._ids = {token: id_ for id_, token in enumerate(vocabulary.tokens)}
         self._model_weight, self._word_bonus = model_weight, word_bonus
         self._unknown_cost, self._hotword_bonus = unknown_cost, hotword_bonus
-        self.guided = model is not None
+        self.has_language_model = model is not None
         self._unknown = model_weight * model.score("", UNKNOWN)[0] if model else 0.0
         self._most_for_a_letter = math.exp(hotword_bonus) if hotwords else 1.0
 

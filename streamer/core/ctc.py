@@ -88,11 +88,11 @@ class FrameWord:
         return replace(self, start=self.start + frames, end=self.end + frames, closed=closed)
 
 
-class Reader(Protocol):
+class Decoder(Protocol):
     """What turns emissions into words. It keeps nothing from one to the next."""
 
     @property
-    def guided(self) -> bool:
+    def has_language_model(self) -> bool:
         """Whether it knows language, so that a word of doubtful letters may well be right."""
 
     def __call__(self, log_probs: LogProbs, after: Sequence[str] = ()) -> list[FrameWord]:
@@ -100,11 +100,11 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class GreedyReader:
+class GreedyDecoder:
     """Reads the most probable path, whatever it spells; see `decode`."""
 
     vocabulary: Vocabulary
-    guided: bool = field(default=False, init=False)
+    has_language_model: bool = field(default=False, init=False)
 
     def __call__(self, log_probs: LogProbs, after: Sequence[str] = ()) -> list[FrameWord]:
         """The words of the path; the ones before do not matter."""

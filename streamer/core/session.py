@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.core.ctc import GreedyReader, certainty, sentence_case
+from streamer.core.ctc import GreedyDecoder, certainty, sentence_case
 from streamer.core.resample import Resampler
 from streamer.core.segmenter import Segmenter
 from streamer.core.stitcher import Stitcher, contradicted
@@ -36,7 +36,7 @@ from streamer.messages import (
 
 if TYPE_CHECKING:
     from streamer.config import Settings
-    from streamer.core.ctc import Calibration, FrameGrid, FrameWord, Reader, Vocabulary
+    from streamer.core.ctc import Calibration, Decoder, FrameGrid, FrameWord, Vocabulary
     from streamer.core.segmenter import Detector
     from streamer.messages import LogProbs
 
@@ -72,7 +72,7 @@ class Session:
         previews: whether partial transcripts are wanted.
         calibration: the recognizer's; without one, a word's confidence is the geometric mean of
             its letters' probabilities.
-        read: what reads the emissions; greedy where not given.
+        decoder: what decodes the emissions; greedy where not given.
 
     Event times are seconds on the stream's clock; `at` is the stream time of the sample that made
     the event possible, which a driver with a real clock replaces by the time it is shown.
@@ -88,7 +88,7 @@ class Session:
         *,
         previews: bool = True,
         calibration: Calibration | None = None,
-        read: Reader | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self._rate = source_rate
         self._calibration = calibration
@@ -99,7 +99,7 @@ class Session:
         self._resampler = Resampler(source_rate)
         self._segmenter = Segmenter(settings, grid, detector, previews=previews)
         right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
-        self._stitcher = Stitcher(vocabulary, read or GreedyReader(vocabulary), right_context)
+        self._stitcher = Stitcher(vocabulary, decoder or GreedyDecoder(vocabulary), right_context)
         self._shown: tuple[str, str] = ("", "")
         self._stable: list[FrameWord] = []
         self._lengths: deque[int] = deque()  # source samples of each segment to be accepted

@@ -25,12 +25,12 @@ import numpy as np
 from streamer.core.ctc import FrameWord, Vocabulary, doubt
 
 if TYPE_CHECKING:
-    from streamer.core.ctc import Reader
+    from streamer.core.ctc import Decoder
     from streamer.messages import LogProbs
 
 
 STAY_BIAS, STAY_BY_FRAME = 1.31, 0.0531
-STAY_BY_DOUBT, STAY_BY_DOUBT_GUIDED = 5.19, 2.37
+STAY_BY_DOUBT, STAY_BY_DOUBT_WITH_LM = 5.19, 2.37
 LONG_HEARD = 40
 """Fitted on previews of held-out speech by `python -m training.staying`; frames of 20 ms."""
 SURE, UNCHANGED = 0.93, 24
@@ -38,7 +38,7 @@ SURE, UNCHANGED = 0.93, 24
 window or the final text. Measured, see docs/quality.md."""
 
 
-def chance_to_stay(word: FrameWord, heard: int, *, guided: bool) -> float:
+def chance_to_stay(word: FrameWord, heard: int, *, with_lm: bool) -> float:
     """How likely a word that was read from a preview is to be in the final text, 0 … 1.
 
     A word at the edge of what was heard is often cut, and one of doubtful letters often misheard:
@@ -46,7 +46,7 @@ def chance_to_stay(word: FrameWord, heard: int, *, guided: bool) -> float:
     for less where the reader knows language.
     """
     logit = STAY_BIAS + STAY_BY_FRAME * min(heard, LONG_HEARD)
-    logit -= (STAY_BY_DOUBT_GUIDED if guided else STAY_BY_DOUBT) * math.sqrt(doubt(word))
+    logit -= (STAY_BY_DOUBT_WITH_LM if with_lm else STAY_BY_DOUBT) * math.sqrt(doubt(word))
     return 0.5 + 0.5 * math.tanh(0.5 * logit)
 
 
@@ -55,7 +55,7 @@ class Stitcher:
 
     Args:
         vocabulary: what the columns of the emissions mean.
-        read: what reads them.
+        decoder: what decodes them.
         right_context: frames that must follow a word before it is stable.
 
     Attributes:
@@ -67,9 +67,9 @@ class Stitcher:
             read as it is.
     """
 
-    def __init__(self, vocabulary: Vocabulary, read: Reader, right_context: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, decoder: Decoder, right_context: int) -> None:
         self._vocabulary = vocabulary
-        self._read = read
+        self._decode = decoder
         self._right_context = right_context
         self.emission: LogProbs = np.zeros((0, len(vocabulary.tokens)), np.float32)
         self.carried = self._settled = 0
@@ -96,7 +96,7 @@ class Stitcher:
         if first > len(self.emission):
             # Previews were dropped and the windows have slid past frames that nobody recognized.
             # Words must not be joined across the hole: the final text will fill it.
-            self.tentative = self._read(log_probs)
+            self.tentative = self._decode(log_probs)
             self.unchanged = [0] * len(self.tentative)
             self._previous, self._since = [], []
             return log_probs
@@ -128,7 +128,7 @@ class Stitcher:
 
     def chance_to_stay(self, word: FrameWord, frames: int) -> float:
         """As the function, for a word of which so many frames of emission are known."""
-        return chance_to_stay(word, frames - word.end, guided=self._read.guided)
+        return chance_to_stay(word, frames - word.end, with_lm=self._decode.has_language_model)
 
     def _words(self, kept: int) -> list[FrameWord]:
         """The words of the emission, whose frames before `kept` are as they were."""
@@ -142,14 +142,14 @@ class Stitcher:
             self._closed.append(words[index])
             self._read_from = _parting(words, index)
         before = [word.text for word in self._closed]
-        read = self._read(self.emission[self._read_from :], before)
+        read = self._decode(self.emission[self._read_from :], before)
         return [*self._closed, *(word.later(self._read_from) for word in read)]
 
     def foresee(self, log_probs: LogProbs) -> None:
         """Read the segment's emission now, as `finish` will be asked to if nothing more is said."""
         emission = np.concatenate((self.emission[: self.carried], log_probs))
         if self._whole is None or not np.array_equal(self._whole[0], emission):
-            self._whole = emission, self._read(emission)
+            self._whole = emission, self._decode(emission)
 
     def finish(self, log_probs: LogProbs, *, split: bool) -> tuple[list[FrameWord], Stitcher]:
         """Read the whole segment's emission.
@@ -163,7 +163,7 @@ class Stitcher:
             the next segment. After a split that one knows the frames of a last word that may
             have been cut in two, and what previews have told of the audio behind the cut.
         """
-        following = Stitcher(self._vocabulary, self._read, self._right_context)
+        following = Stitcher(self._vocabulary, self._decode, self._right_context)
         ahead = self.emission[self.carried + len(log_probs) :]
         self.foresee(log_probs)
         assert self._whole

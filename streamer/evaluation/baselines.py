@@ -87,7 +87,7 @@ class Baseline(ABC):
 
     def decoded(self, samples: Samples, *, draft: bool = False) -> list[FrameWord]:
         """The words of a window; none of one too short for a frame."""
-        return self.recognizer.read(self.emission(samples, draft=draft))
+        return self.recognizer.decoder(self.emission(samples, draft=draft))
 
     def emission(self, samples: Samples, *, draft: bool = False) -> LogProbs:
         """Log-probabilities of a window, brought to a length without partial frames by a cut."""
@@ -157,7 +157,7 @@ class ChunkedPipeline(Baseline):
         first = self.STRIDE // self.recognizer.grid.hop * bool(self._kept)
         rest = self.emission(growing, draft=draft)[first:]
         kept = np.concatenate([*self._kept, rest[:0]])
-        words = self.recognizer.read(np.concatenate((kept, rest)))
+        words = self.recognizer.decoder(np.concatenate((kept, rest)))
         sure = [w for w in words if w.closed is not None and w.closed <= len(kept)]
         return _texts(sure), _texts(words[len(sure) :])
 
@@ -198,7 +198,7 @@ class MiddleToken(Baseline):
         first = (self._read_to - start) // hop
         self._kept.append(frames[first : first + -(-size // hop)])
         self._read_to += size
-        self._words = self.recognizer.read(np.concatenate(self._kept))
+        self._words = self.recognizer.decoder(np.concatenate(self._kept))
 
 
 class LocalAgreement(Baseline):

@@ -35,14 +35,14 @@ from streamer.core.resample import Resampler
 from streamer.live import StreamClock, Transcriber
 from streamer.messages import SAMPLE_RATE, Block
 from streamer.recognition import load_recognizer, resolve
-from streamer.recognition.measuring import (
+from streamer.recognition.flops import (
     chunked_pipeline,
     gflop_per_second_of_audio,
     matrix_gflop_per_second,
     threads,
 )
+from streamer.recognition.random_model import write_random_sew_tiny
 from streamer.recognition.recognizer import Recognizer
-from streamer.recognition.stand_in import write_random_sew_tiny
 from streamer.sources import Closing
 from streamer.sources.files import paced, read_audio
 

@@ -28,14 +28,14 @@ from typing import TYPE_CHECKING, Any
 import jiwer
 import numpy as np
 
-from streamer.core.ctc import GreedyReader
+from streamer.core.ctc import GreedyDecoder
 from streamer.core.resample import Resampler
 from streamer.evaluation.baselines import POLICIES
 from streamer.evaluation.calibration import Confidence
 from streamer.evaluation.delays import Delays, TimedWord, percentiles
 from streamer.evaluation.metrics import error_rates, scored
-from streamer.evaluation.offline import AROUND, faint_noise, in_quiet_room
-from streamer.evaluation.pocketsphinx import Decoder, Pocketsphinx
+from streamer.evaluation.padding import AROUND, faint_noise, in_quiet_room
+from streamer.evaluation.pocketsphinx import Pocketsphinx, SphinxDecoder
 from streamer.evaluation.recordings import Clip, Recording
 from streamer.evaluation.simulation import Policy, RealClock, VirtualClock, simulate
 from streamer.live import Transcriber
@@ -44,7 +44,7 @@ from streamer.sources.files import read_audio
 
 if TYPE_CHECKING:
     from streamer.config import Settings
-    from streamer.core.ctc import Reader
+    from streamer.core.ctc import Decoder
     from streamer.messages import Samples
     from streamer.recognition.recognizer import Recognizer
 
@@ -180,13 +180,13 @@ def evaluate(
     Raises:
         InputError: audio cannot be read.
     """
-    ours = greedy = Offline(partial(_recognized, recognizer=recognizer, read=recognizer.read))
-    if recognizer.read.guided:
-        letters = GreedyReader(recognizer.vocabulary)
-        greedy = Offline(partial(_recognized, recognizer=recognizer, read=letters))
+    ours = greedy = Offline(partial(_recognized, recognizer=recognizer, decoder=recognizer.decoder))
+    if recognizer.decoder.has_language_model:
+        letters = GreedyDecoder(recognizer.vocabulary)
+        greedy = Offline(partial(_recognized, recognizer=recognizer, decoder=letters))
     evaluation = Evaluation(recognizer.name, ours, greedy)
     for name in policies:
-        offline = Offline(Decoder().whole) if name == SPHINX else ours
+        offline = Offline(SphinxDecoder().whole) if name == SPHINX else ours
         evaluation.policies[name] = Figures(offline)
     for recording in recordings:
         clips = [_load(clip) for clip in recording.clips]
@@ -238,10 +238,10 @@ def _load(clip: Clip) -> Samples:
     return np.concatenate((resampler.push(samples), resampler.flush()))
 
 
-def _recognized(samples: Samples, recognizer: Recognizer, read: Reader) -> list[TimedWord]:
+def _recognized(samples: Samples, recognizer: Recognizer, decoder: Decoder) -> list[TimedWord]:
     log_probs = recognizer.log_probs(in_quiet_room(samples, recognizer.grid))
     first, hop_s = -AROUND / SAMPLE_RATE, recognizer.grid.hop / SAMPLE_RATE
     return [
         TimedWord(word.text.upper(), first + word.start * hop_s, first + word.end * hop_s)
-        for word in read(log_probs)
+        for word in decoder(log_probs)
     ]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FRAMES_A_SECOND = 100
 
 
-class Decoder:
+class SphinxDecoder:
     """One stream's decoder, which gets used to what it hears.
 
     Raises:
@@ -36,7 +36,7 @@ class Decoder:
             import pocketsphinx
         except ImportError as error:
             raise SettingsError("pocketsphinx is not here: pip install pocketsphinx") from error
-        self._decoder: Any = pocketsphinx.Decoder(
+        self._decoder: Any = pocketsphinx.SphinxDecoder(
             samprate=SAMPLE_RATE, frate=FRAMES_A_SECOND, loglevel="FATAL"
         )
 
@@ -86,7 +86,7 @@ class Pocketsphinx(Baseline):
     def __init__(
         self, recognizer: Recognizer, rate: int, settings: Settings, now: Callable[[], float]
     ) -> None:
-        self._decoder = Decoder()
+        self._decoder = SphinxDecoder()
         super().__init__(recognizer, rate, settings, now)
 
     def begin(self) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from streamer.errors import SettingsError
 from streamer.evaluation.evaluate import NAMES, SPHINX, Evaluation, evaluate
-from streamer.evaluation.pocketsphinx import Decoder
+from streamer.evaluation.pocketsphinx import SphinxDecoder
 from streamer.evaluation.recordings import find_recordings
 from streamer.recognition import load_recognizer, resolve
 
@@ -49,7 +49,7 @@ def eval_command(
     if unknown := [name for name in chosen if name not in known]:
         raise SettingsError(f"no policy {unknown[0]!r}; choose from {', '.join(known)}")
     if SPHINX in chosen:
-        Decoder()  # raises now, not after minutes of measuring
+        SphinxDecoder()  # raises now, not after minutes of measuring
     if report:
         _prepare(report)
     recordings = find_recordings(place, join=join)[:limit]

@@ -12,8 +12,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 from streamer.config import Settings
+from streamer.recognition.checkpoint_files import read_calibration
 from streamer.recognition.checkpoints import Checkpoint, resolve
-from streamer.recognition.letters import read_calibration
 
 if TYPE_CHECKING:
     from streamer.recognition.finetuning import FineTuning
@@ -40,7 +40,7 @@ def load_recognizer(
     """Find the model that the settings name, load it and warm it up.
 
     Args:
-        model: a hub name, a folder or `embedded`; or settings, of which `model`, `accelerator`,
+        model: a hub name, a folder or `embedded-sew`; or settings, of which `model`, `accelerator`,
             `threads`, `hotwords` and `lm` are read; the default model when not given.
         checkpoint: what `resolve` gave, where it was called before. Otherwise it is called here,
             and if it had to take another model than the one named, a warning says so.
@@ -57,12 +57,14 @@ def load_recognizer(
             warnings.warn(checkpoint.notice, stacklevel=2)
     for variable, value in _BEFORE_TORCH.items():
         os.environ.setdefault(variable, value)
-    from streamer.recognition.biasing import load_reader
+    from streamer.recognition.decoder_files import load_decoder
     from streamer.recognition.recognizer import Recognizer
 
     recognizer = Recognizer(checkpoint, accelerator=settings.accelerator, threads=settings.threads)
-    recognizer.read = load_reader(settings, recognizer.vocabulary, checkpoint.folder)
-    recognizer.calibration = read_calibration(checkpoint.folder, guided=recognizer.read.guided)
+    recognizer.decoder = load_decoder(settings, recognizer.vocabulary, checkpoint.folder)
+    recognizer.calibration = read_calibration(
+        checkpoint.folder, with_lm=recognizer.decoder.has_language_model
+    )
     return recognizer
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from streamer.config import DEFAULT_MODEL, EMBEDDED_MODEL
 from streamer.errors import ModelError
-from streamer.recognition.letters import (
+from streamer.recognition.checkpoint_files import (
     CALIBRATION,
     CONFIG,
     LANGUAGE_MODEL,
@@ -53,7 +53,7 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
     """Find the folder of a model.
 
     Args:
-        name: `embedded`, a folder, or a hub name. Only for the default model is the embedded one
+        name: `embedded-sew`, a folder or a hub name. Only for the default model is the embedded one
             taken instead where it is not to be had.
         progress: show a download on stderr.
         letters: whether it must have learned letters; one that is pre-trained only has no

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from streamer.errors import ModelError
 from streamer.recognition.accelerators import choose_device, multiplies_bfloat16
-from streamer.recognition.letters import (
+from streamer.recognition.checkpoint_files import (
     LANGUAGE_MODEL,
     LANGUAGE_MODEL_LICENSE,
     SEW_TINY_LETTERS,

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 
-from streamer.core.ctc import GreedyReader
+from streamer.core.ctc import GreedyDecoder
 from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE
 from streamer.recognition.accelerators import choose_device
-from streamer.recognition.letters import (
+from streamer.recognition.checkpoint_files import (
     frame_grid,
     read_calibration,
     read_normalization,
     read_vocabulary,
 )
-from streamer.recognition.packed import load_packed
+from streamer.recognition.sew_cpu import load_packed
 
 if TYPE_CHECKING:
-    from streamer.core.ctc import Reader
+    from streamer.core.ctc import Decoder
     from streamer.messages import LogProbs, Samples
     from streamer.recognition.checkpoints import Checkpoint
 
@@ -54,7 +54,7 @@ class Recognizer:
         vocabulary: the meaning of the output's columns.
         grid: how samples become frames.
         calibration: what the model's confidence in a word is worth, where that is known.
-        read: what reads the emissions; greedy, until `load_recognizer` knows of something else.
+        decoder: what decodes the emissions; greedy until `load_recognizer` knows of another.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Recognizer:
         self._logits, config, weights = self._load(checkpoint)
         self.grid = frame_grid(config)
         self.vocabulary = read_vocabulary(checkpoint.folder, config["vocab_size"])
-        self.calibration = read_calibration(checkpoint.folder, guided=False)
-        self.read: Reader = GreedyReader(self.vocabulary)
+        self.calibration = read_calibration(checkpoint.folder, with_lm=False)
+        self.decoder: Decoder = GreedyDecoder(self.vocabulary)
         if self.device == "cpu":
             torch.set_num_threads(
                 threads or min(torch.get_num_threads(), math.ceil(weights / _WEIGHTS_A_THREAD))

@@ -8,8 +8,7 @@ import transformers
 from conftest import model_error, write_json
 
 from streamer.core.ctc import Calibration, Vocabulary, decode
-from streamer.recognition.checkpoints import resolve
-from streamer.recognition.letters import (
+from streamer.recognition.checkpoint_files import (
     CALIBRATION,
     SEW_TINY_LETTERS,
     read_calibration,
@@ -17,8 +16,9 @@ from streamer.recognition.letters import (
     read_vocabulary,
     write_small_files,
 )
+from streamer.recognition.checkpoints import resolve
 
-EMBEDDED = resolve("embedded").folder
+EMBEDDED = resolve("embedded-sew").folder
 
 
 LETTERS = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "E": 5, "T": 6, "A": 7, "'": 8}
@@ -154,28 +154,28 @@ def test_normalization_is_read_from_either_file(tmp_path):
 
 
 def test_the_embedded_models_calibration_is_of_its_weights():
-    """Otherwise: python -m training.calibrate embedded."""
+    """Otherwise: python -m training.calibrate embedded-sew."""
     table = json.loads((EMBEDDED / CALIBRATION).read_text())
     weights = (EMBEDDED / "model.safetensors").read_bytes()
     assert table["weights_sha256"] == hashlib.sha256(weights).hexdigest()
-    for guided, fitted in ((False, table["greedy"]), (True, table["lm"])):
+    for with_lm, fitted in ((False, table["greedy"]), (True, table["lm"])):
         expected = Calibration(fitted["bias"], fitted["slope"])
-        assert read_calibration(EMBEDDED, guided=guided) == expected
+        assert read_calibration(EMBEDDED, with_lm=with_lm) == expected
         assert fitted["slope"] > 0
 
 
 def test_a_model_without_a_calibration_has_none(tmp_path):
-    assert read_calibration(tmp_path, guided=False) is None
+    assert read_calibration(tmp_path, with_lm=False) is None
 
 
 def test_a_calibration_is_of_one_way_of_reading(tmp_path):
     write_json(tmp_path, CALIBRATION, {"greedy": {"bias": 1, "slope": 2}})
-    assert read_calibration(tmp_path, guided=False) == Calibration(1, 2)
-    assert read_calibration(tmp_path, guided=True) is None
+    assert read_calibration(tmp_path, with_lm=False) == Calibration(1, 2)
+    assert read_calibration(tmp_path, with_lm=True) is None
 
 
 def test_a_damaged_calibration_is_refused(tmp_path):
-    read = partial(read_calibration, guided=False)
+    read = partial(read_calibration, with_lm=False)
     for content in (3, {"bias": 1.0}, {"bias": "x", "slope": 1}, {"bias": None, "slope": 1}):
         write_json(tmp_path, CALIBRATION, {"greedy": content})
         assert "no bias and slope; delete" in model_error(read, tmp_path)

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamer.recognition.accelerators import multiplies_bfloat16
-from streamer.recognition.letters import CONFIG, frame_grid
+from streamer.recognition.checkpoint_files import CONFIG, frame_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable

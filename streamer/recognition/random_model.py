@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import SEWConfig, SEWForCTC
 
-from streamer.recognition.letters import SEW_TINY_TOKENS, write_small_files
+from streamer.recognition.checkpoint_files import SEW_TINY_TOKENS, write_small_files
 
 
 def random_sew_tiny() -> Any:

@@ -22,13 +22,13 @@ from streamer.errors import SettingsError
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Final
 from streamer.recognition import load_recognizer, resolve
-from streamer.recognition.biasing import load_reader, read_arpa, read_hotwords
-from streamer.recognition.letters import CALIBRATION, LANGUAGE_MODEL
-from streamer.recognition.letters import SEW_TINY_LETTERS as LETTERS
+from streamer.recognition.checkpoint_files import CALIBRATION, LANGUAGE_MODEL
+from streamer.recognition.checkpoint_files import SEW_TINY_LETTERS as LETTERS
+from streamer.recognition.decoder_files import load_decoder, read_arpa, read_hotwords
 from streamer.sources.files import read_audio
 from training.ngram import Model
 
-EMBEDDED = resolve("embedded").folder
+EMBEDDED = resolve("embedded-sew").folder
 ARPA = """\
 made by hand
 
@@ -201,9 +201,11 @@ def test_a_bad_list_of_hotwords_is_one_clear_line(tmp_path, content, message):
 def test_a_model_that_parts_no_words_takes_neither(arpa):
     vocabulary = Vocabulary(("<pad>", "A"), 0, None, frozenset())
     with pytest.raises(SettingsError, match="does not part words"):
-        load_reader(Settings(lm=str(arpa)), vocabulary, arpa.parent)
+        load_decoder(Settings(lm=str(arpa)), vocabulary, arpa.parent)
     (arpa.parent / LANGUAGE_MODEL).write_bytes(gzip.compress(arpa.read_bytes()))
-    assert not load_reader(Settings(), vocabulary, arpa.parent).guided, "nor one of its own"
+    assert not load_decoder(Settings(), vocabulary, arpa.parent).has_language_model, (
+        "nor one of its own"
+    )
 
 
 def test_a_damaged_language_model_of_its_own_is_the_models_fault(letters_alone):
@@ -216,7 +218,9 @@ def test_a_damaged_language_model_of_its_own_is_the_models_fault(letters_alone):
     assert done.returncode == 4
     assert len(done.stderr.splitlines()) == 1
     assert f"its {LANGUAGE_MODEL} is damaged" in done.stderr
-    assert not load_recognizer(Settings(model=str(letters_alone), lm="none")).read.guided
+    assert not load_recognizer(
+        Settings(model=str(letters_alone), lm="none")
+    ).decoder.has_language_model
 
 
 @pytest.mark.parametrize(
@@ -230,7 +234,16 @@ def test_a_damaged_language_model_of_its_own_is_the_models_fault(letters_alone):
 def test_a_missing_file_ends_a_command_with_one_line(tmp_path, flag, command):
     (tmp_path / "all.tsv").write_text(f"file\ttranscript\n{DEMO}\tLET US BEGIN\n")
     done = subprocess.run(
-        [sys.executable, "-m", "streamer", *command, "--model", "embedded", f"--{flag}", "no.txt"],
+        [
+            sys.executable,
+            "-m",
+            "streamer",
+            *command,
+            "--model",
+            "embedded-sew",
+            f"--{flag}",
+            "no.txt",
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -260,7 +273,7 @@ def text(events: list[Final]) -> str:
 def test_what_noise_makes_of_final_texts_is_mended_by_either(heard, tmp_path):
     """With the embedded model, on the bundled recording in as much noise as it takes."""
     truth = DEMO.with_suffix(".txt").read_text(encoding="utf-8")
-    letters = load_recognizer(Settings(model="embedded", lm="none"))
+    letters = load_recognizer(Settings(model="embedded-sew", lm="none"))
     noise = np.random.default_rng(1).standard_normal(len(heard), np.float32) * heard.std()
     for level in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5):
         samples = heard + np.float32(level) * noise
@@ -273,7 +286,7 @@ def test_what_noise_makes_of_final_texts_is_mended_by_either(heard, tmp_path):
     with model.open("w", encoding="utf-8") as file:
         Model(lines, order=2).write(file)
     for given in ({"hotwords": str(names), "lm": "none"}, {"lm": str(model)}):
-        biased = finals(load_recognizer(Settings(model="embedded", **given)), samples)
+        biased = finals(load_recognizer(Settings(model="embedded-sew", **given)), samples)
         assert word_errors(truth, text(biased)) < word_errors(truth, text(greedy)), given
         for final in biased:
             assert final.text == " ".join(word.word for word in final.words)
@@ -291,13 +304,13 @@ def letters_alone(tmp_path) -> Path:
 
 def test_without_a_language_model_the_reader_is_greedy(heard, letters_alone):
     found = [
-        load_recognizer(Settings(model="embedded", lm="none")),
+        load_recognizer(Settings(model="embedded-sew", lm="none")),
         load_recognizer(str(letters_alone)),
     ]
     log_probs = found[0].log_probs(heard[: found[0].grid.fit(5 * SAMPLE_RATE)])
     for recognizer in found:
-        assert not recognizer.read.guided
-        assert recognizer.read(log_probs) == decode(log_probs, recognizer.vocabulary)
+        assert not recognizer.decoder.has_language_model
+        assert recognizer.decoder(log_probs) == decode(log_probs, recognizer.vocabulary)
 
 
 def test_a_model_reads_with_its_own_language_model_unless_told_otherwise(letters_alone, arpa):
@@ -305,9 +318,9 @@ def test_a_model_reads_with_its_own_language_model_unless_told_otherwise(letters
     packed = gzip.compress(arpa.read_bytes())
     (letters_alone / LANGUAGE_MODEL).write_bytes(packed)
     own = load_recognizer(str(letters_alone))
-    assert own.read.guided
-    named = load_recognizer(Settings(model="embedded", lm=str(arpa)))
-    embedded = load_recognizer("embedded")
+    assert own.decoder.has_language_model
+    named = load_recognizer(Settings(model="embedded-sew", lm=str(arpa)))
+    embedded = load_recognizer("embedded-sew")
     noise = np.random.default_rng(0).standard_normal((200, 32)).astype(np.float32)
     log_probs = noise - np.log(np.exp(noise).sum(axis=1, keepdims=True))
     assert own.read(log_probs) == named.read(log_probs) != embedded.read(log_probs)
@@ -316,5 +329,5 @@ def test_a_model_reads_with_its_own_language_model_unless_told_otherwise(letters
 def test_confidence_is_calibrated_for_the_way_of_reading():
     table = json.loads((EMBEDDED / CALIBRATION).read_text())
     for lm, reader in (("", "lm"), ("none", "greedy")):
-        calibration = load_recognizer(Settings(model="embedded", lm=lm)).calibration
+        calibration = load_recognizer(Settings(model="embedded-sew", lm=lm)).calibration
         assert calibration == Calibration(table[reader]["bias"], table[reader]["slope"])

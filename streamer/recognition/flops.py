@@ -14,9 +14,9 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from streamer.messages import SAMPLE_RATE
-from streamer.recognition.letters import frame_grid
+from streamer.recognition.checkpoint_files import frame_grid
 from streamer.recognition.models import freeze, load_model, quiet
-from streamer.recognition.packed import product
+from streamer.recognition.sew_cpu import product
 
 if TYPE_CHECKING:
     from torch import Tensor

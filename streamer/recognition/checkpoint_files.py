@@ -130,17 +130,17 @@ def _positive(numbers: Any) -> TypeGuard[Sequence[int]]:
     )
 
 
-def read_calibration(folder: Path, *, guided: bool) -> Calibration | None:
+def read_calibration(folder: Path, *, with_lm: bool) -> Calibration | None:
     """What the model's confidence is worth, where `training/calibrate.py` has found out.
 
     Args:
         folder: a checkpoint.
-        guided: whether a language model helps to read.
+        with_lm: whether a language model helps to read.
 
     Raises:
         ModelError: the file is damaged.
     """
-    fitted = read_json(folder / CALIBRATION, optional=True).get("lm" if guided else "greedy")
+    fitted = read_json(folder / CALIBRATION, optional=True).get("lm" if with_lm else "greedy")
     if fitted is None:
         return None
     try:

@@ -8,14 +8,14 @@ import streamer
 from streamer.core.ctc import decode
 from streamer.recognition import resolve
 from streamer.recognition.checkpoints import Checkpoint
-from streamer.recognition.measuring import (
+from streamer.recognition.flops import (
     WINDOW_S,
     chunked_pipeline,
     gflop_per_second_of_audio,
     matrix_gflop_per_second,
     threads,
 )
-from streamer.recognition.stand_in import write_random_sew_tiny
+from streamer.recognition.random_model import write_random_sew_tiny
 from streamer.sources.files import read_audio
 
 RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
@@ -37,7 +37,7 @@ def test_the_arithmetic_of_sew_tiny_is_counted_whole(tmp_path):
 
 
 def test_a_smaller_network_asks_for_less():
-    assert 0.1 < gflop_per_second_of_audio(resolve("embedded")) < 1.5
+    assert 0.1 < gflop_per_second_of_audio(resolve("embedded-sew")) < 1.5
 
 
 def test_the_machine_multiplies():
@@ -48,14 +48,14 @@ def test_the_machine_multiplies():
 def test_the_pipeline_hears_the_same_weights(recognizer):
     samples, _ = read_audio(RECORDING)
     samples = samples[: recognizer.grid.fit(8 * 16_000)]
-    transcribe = chunked_pipeline(resolve("embedded"), "cpu", chunk_s=10, stride_s=10 / 6)
+    transcribe = chunked_pipeline(resolve("embedded-sew"), "cpu", chunk_s=10, stride_s=10 / 6)
     words = decode(recognizer.log_probs(samples), recognizer.vocabulary)
     assert transcribe(samples, 1) == " ".join(word.text for word in words)
 
 
 def test_several_chunks_to_a_batch_say_much_the_same():
     samples, _ = read_audio(RECORDING)
-    transcribe = chunked_pipeline(resolve("embedded"), "cpu", chunk_s=5, stride_s=5 / 6)
+    transcribe = chunked_pipeline(resolve("embedded-sew"), "cpu", chunk_s=5, stride_s=5 / 6)
     one, four = (transcribe(samples, batch).split() for batch in (1, 4))
     assert len(one) > 30
     assert len(set(one) & set(four)) > 0.8 * len(set(one))

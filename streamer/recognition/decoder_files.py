@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamer.config import NO_LM
-from streamer.core.beam import BeamReader
-from streamer.core.ctc import GreedyReader, Vocabulary
+from streamer.core.beam import BeamDecoder
+from streamer.core.ctc import GreedyDecoder, Vocabulary
 from streamer.core.hotwords import Hotwords
 from streamer.core.ngram import NGram
 from streamer.errors import ModelError, SettingsError
-from streamer.recognition.letters import LANGUAGE_MODEL
+from streamer.recognition.checkpoint_files import LANGUAGE_MODEL
 
 if TYPE_CHECKING:
     from streamer.config import Settings
-    from streamer.core.ctc import Reader
+    from streamer.core.ctc import Decoder
 
 _GRAMS = "-grams:"
 _MARK = re.compile(r"(?<!\S)<\S*")
@@ -29,7 +29,7 @@ _LN_10 = math.log(10)
 _APOSTROPHES = str.maketrans(dict.fromkeys("‘’ʼ", "'"))
 
 
-def load_reader(settings: Settings, vocabulary: Vocabulary, folder: Path) -> Reader:
+def load_decoder(settings: Settings, vocabulary: Vocabulary, folder: Path) -> Decoder:
     """What reads the emissions: greedily, or with hotwords and a language model.
 
     Args:
@@ -47,13 +47,13 @@ def load_reader(settings: Settings, vocabulary: Vocabulary, folder: Path) -> Rea
             raise SettingsError(
                 "this model does not part words; hotwords and lm are of no use to it"
             )
-        return GreedyReader(vocabulary)
+        return GreedyDecoder(vocabulary)
     model = read_arpa(wanted, vocabulary) if wanted else None
     if not settings.lm and (folder / LANGUAGE_MODEL).is_file():
         model = _own_language_model(folder, vocabulary)
     hotwords = read_hotwords(Path(settings.hotwords), vocabulary) if settings.hotwords else None
     return (
-        BeamReader(vocabulary, model, hotwords) if model or hotwords else GreedyReader(vocabulary)
+        BeamDecoder(vocabulary, model, hotwords) if model or hotwords else GreedyDecoder(vocabulary)
     )
 
 

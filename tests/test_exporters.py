@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamer.errors import SettingsError
 from streamer.messages import Final, Word
-from streamer.sinks.subtitles import (
+from streamer.sinks.exporters import (
     to_cues,
     to_json,
     to_srt,

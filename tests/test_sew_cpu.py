@@ -9,9 +9,9 @@ import transformers
 from safetensors.torch import load_file
 
 from streamer.recognition.accelerators import multiplies_bfloat16
-from streamer.recognition.letters import frame_grid
-from streamer.recognition.packed import load_packed, product
-from streamer.recognition.stand_in import random_sew_tiny, write_random_sew_tiny
+from streamer.recognition.checkpoint_files import frame_grid
+from streamer.recognition.random_model import random_sew_tiny, write_random_sew_tiny
+from streamer.recognition.sew_cpu import load_packed, product
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.cpu.get_cpu_capability().startswith("AVX"),
@@ -198,7 +198,7 @@ def test_loading_it_does_not_import_transformers():
     code = (
         "import sys; from streamer.config import Settings; "
         "from streamer.recognition import load_recognizer; "
-        "load_recognizer(Settings(model='embedded', accelerator='cpu')); "
+        "load_recognizer(Settings(model='embedded-sew', accelerator='cpu')); "
         "print('transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
