@@ -36,7 +36,7 @@ class SphinxDecoder:
             import pocketsphinx
         except ImportError as error:
             raise SettingsError("pocketsphinx is not here: pip install pocketsphinx") from error
-        self._decoder: Any = pocketsphinx.SphinxDecoder(
+        self._decoder: Any = pocketsphinx.Decoder(
             samprate=SAMPLE_RATE, frate=FRAMES_A_SECOND, loglevel="FATAL"
         )
 
