@@ -116,7 +116,7 @@ def test_final_words_wait_for_the_silence_after_the_end_of_the_recording(evaluat
 
 
 def test_every_word_of_the_offline_text_is_timed_or_never_shown(evaluation):
-    words = sum(len(text.split()) for text in evaluation.padding.texts)
+    words = sum(len(text.split()) for text in evaluation.offline.texts)
     for figures in evaluation.policies.values():
         delays = figures.delays
         assert len(delays.word) + delays.never_shown == words
@@ -138,7 +138,7 @@ def test_policies_that_never_change_stable_words_retract_none(evaluation):
 
 def test_offline_is_the_clip_recognized_at_once(evaluation, recognizer, clips):
     texts = [offline(recognizer, clip.path) for clip in clips]
-    assert evaluation.padding.clip_texts == evaluation.padding.texts == texts
+    assert evaluation.offline.clip_texts == evaluation.offline.texts == texts
 
 
 def test_progress_names_what_has_been_heard(evaluation, told):
