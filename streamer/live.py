@@ -9,9 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,16 +18,14 @@ import numpy as np
 
 import streamer
 from streamer.config import Settings
-from streamer.core.session import Session, require_numbers
+from streamer.core.session import Counts, Session, require_numbers
 from streamer.errors import InputError, StreamerError
 from streamer.messages import (
-    SAMPLE_RATE,
     Block,
     Event,
     Final,
     Gap,
     Partial,
-    SessionEnded,
     SessionStarted,
 )
 from streamer.recognition import load_recognizer
@@ -41,24 +38,70 @@ from streamer.sources.microphone import Microphone
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from streamer.messages import LogProbs, Samples, Window
-    from streamer.recognition.recognizer import Recognizer
+    from streamer.messages import Samples, Window
+    from streamer.recognition import Recognizer
     from streamer.sinks.journal import Journal
     from streamer.sources import Source
 
 STATUS_EVERY_S = 0.1
 
 
-@dataclass(slots=True)
-class Work:
-    """What a transcriber has done so far."""
+class Lane:
+    """One stream of audio on its way to text: a session, and the clock it follows.
 
-    previews: int = 0
-    """Windows of open utterances that were recognized."""
-    dropped: int = 0
-    """Those that came too late to be of use."""
-    segments_s: float = 0.0
-    """Seconds of finished segments, whether they turned out to be speech or noise."""
+    Args:
+        session: of the stream.
+        now: the stream's clock in seconds. With it, events carry the time at which they were made
+            and late previews are left out; without it, everything depends on the audio alone.
+        wants_previews: asked before each; they stop being of use when the end is near.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        now: Callable[[], float] | None = None,
+        wants_previews: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.session = session
+        self._now = now
+        self._wants_previews = wants_previews
+
+    def pending(self) -> list[Window]:
+        """The windows to be recognized next."""
+        now = self._now() if self._now else None
+        return self.session.pending(now if self._wants_previews() else math.inf)
+
+    def events(self) -> list[Event]:
+        """What has become known."""
+        found = self.session.events()
+        if self._now is None:
+            return found
+        at = self._now()
+        return [
+            dataclasses.replace(event, at=at) if isinstance(event, Partial | Final) else event
+            for event in found
+        ]
+
+
+def step(lanes: Sequence[Lane], recognizer: Recognizer) -> list[Event] | None:
+    """Recognize the windows that are due next, of all lanes together; final ones go first.
+
+    Returns:
+        The events that came of it, or `None` if there was nothing to do.
+    """
+    batch = [(lane, window) for lane in lanes for window in lane.pending()]
+    events: list[Event] = []
+    for urgent in (True, False):
+        part = [pair for pair in batch if (pair[1].kind == "final") == urgent]
+        if part:
+            readings = recognizer.recognize([window for _, window in part])
+            for (lane, window), reading in zip(part, readings, strict=True):
+                lane.session.accept(window, reading)
+                events += lane.events()
+    for lane in lanes:
+        events += lane.events()
+    return events if batch or events else None
 
 
 class Transcriber:
@@ -69,10 +112,8 @@ class Transcriber:
         rate: samples a second of the audio that will be fed.
         settings: defaults where not given.
         previews: whether `Partial` events are to be made at all.
-        now: the stream's clock in seconds. With it, events carry the time at which they were
-            made, and previews that are older than their cadence are dropped; without it,
-            everything depends on the audio alone.
-        wants_previews: asked before each; they stop being of use when the end is near.
+        now: the stream's clock in seconds; see `Lane`.
+        wants_previews: asked before each; see `Lane`.
 
     Raises:
         InputError: no audio has such a rate.
@@ -93,29 +134,27 @@ class Transcriber:
         settings = settings or Settings()
         self._recognizer = recognizer
         self._rate = rate
-        self._now = now
-        self._patience = settings.preview_ms / 1000
-        self._wants_previews = wants_previews
-        self._position = 0
-        self.work = Work()
-        self._foreseen: tuple[tuple[int, int, int], LogProbs] | None = None
         self._session = Session(
             rate,
             settings,
-            recognizer.vocabulary,
-            recognizer.grid,
+            recognizer.shape,
+            recognizer.hypothesis(settings),
             VoiceDetector(settings.vad_mode, settings.vad_frame_ms),
             previews=previews,
-            calibration=recognizer.calibration,
-            decoder=recognizer.decoder,
         )
+        self._lane = Lane(self._session, now=now, wants_previews=wants_previews)
 
     @property
     def heard_s(self) -> float:
         """Seconds of audio fed so far."""
-        return self._position / self._rate
+        return self._session.received / self._rate
 
-    def feed(self, audio: npt.ArrayLike | Block | Gap) -> list[Partial | Final | Gap]:
+    @property
+    def counts(self) -> Counts:
+        """What was asked of the recognizer so far."""
+        return self._session.counts
+
+    def feed(self, audio: npt.ArrayLike | Block | Gap) -> list[Event]:
         """Take the next audio and give what can be shown now.
 
         Args:
@@ -125,57 +164,30 @@ class Transcriber:
         Raises:
             InputError: a sample is not a number; nothing of this audio has been taken.
         """
-        item = audio if isinstance(audio, Block | Gap) else Block(self._position, _mono(audio))
+        position = self._session.received
+        item = audio if isinstance(audio, Block | Gap) else Block(position, _mono(audio))
         if isinstance(item, Gap):
-            return [*self._take(item), item]
+            self._session.feed(item)
+            return self._recognized()
         require_numbers(item, self._rate)
         # Second by second, so that an hour in one piece does not become an hour of windows.
-        pieces = range(0, len(item.samples), self._rate)
-        return [
-            event
-            for first in pieces
-            for event in self._take(
-                Block(item.start + first, item.samples[first : first + self._rate])
-            )
-        ]
+        events: list[Event] = []
+        for first in range(0, len(item.samples), self._rate):
+            piece = item.samples[first : first + self._rate]
+            self._session.feed(Block(item.start + first, piece))
+            events += self._recognized()
+        return events
 
-    def finish(self) -> list[Partial | Final | SessionEnded]:
+    def finish(self) -> list[Event]:
         """End the audio: the last words, then the account. Nothing may be fed afterwards."""
-        return [*self._recognize(self._session.finish()), self._session.ended()]
+        self._session.finish()
+        return self._recognized()
 
-    def _take(self, item: Block | Gap) -> Iterator[Partial | Final]:
-        windows = self._session.feed(item)
-        self._position = item.end
-        yield from self._recognize(windows)
-
-    def _recognize(self, windows: Iterable[Window]) -> Iterator[Partial | Final]:
-        for window in windows:
-            if window.last:
-                self.work.segments_s += (window.offset - window.onset) / SAMPLE_RATE
-            elif self._too_late(window):
-                self.work.dropped += 1
-                continue
-            else:
-                self.work.previews += 1
-            log_probs = self._log_probs(window)
-            for event in self._session.accept(window, log_probs):
-                yield event if self._now is None else dataclasses.replace(event, at=self._now())
-
-    def _log_probs(self, window: Window) -> LogProbs:
-        """A last window has often been recognized already, while its end was not yet sure."""
-        asked = window.segment, window.start, len(window.samples)
-        foreseen, self._foreseen = self._foreseen, None
-        if foreseen and foreseen[0] == asked:
-            return foreseen[1]
-        log_probs = self._recognizer.log_probs(window.samples, draft=window.draft)
-        if window.whole and not window.last:
-            self._foreseen = asked, log_probs
-        return log_probs
-
-    def _too_late(self, window: Window) -> bool:
-        if not self._wants_previews():
-            return True
-        return self._now is not None and self._now() - window.due / SAMPLE_RATE > self._patience
+    def _recognized(self) -> list[Event]:
+        events: list[Event] = []
+        while (found := step([self._lane], self._recognizer)) is not None:
+            events += found
+        return events
 
 
 class StreamClock:

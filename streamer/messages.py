@@ -6,13 +6,13 @@ Two clocks appear here, both integer counts of samples from the first captured s
 * *model samples*, at `SAMPLE_RATE` (`Window`), which begin at the same instant.
 
 Seconds are for people: `Word`, `Partial` and `Final` carry them as floats on the stream's own
-clock (0 = first captured sample).
+clock (0 = first captured sample). Every event names its `lane`; a session of one stream has none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     """Mono audio, shape (n,), nominally within -1 … 1."""
     LogProbs: TypeAlias = npt.NDArray[np.float32]
     """Natural logarithms of probabilities, shape (frames, vocabulary)."""
+    WindowKind: TypeAlias = Literal["preview", "likely_final", "final"]
 
 SAMPLE_RATE = 16_000
 """Samples a second that the models hear."""
@@ -53,38 +54,59 @@ class Gap:
     end: int
     rate: int
     reason: str
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """Model samples to be recognized for one segment.
+    """Model samples to be recognized for one segment of a stream.
 
-    The segment reaches from model sample `onset` to `offset` (as far as it is known). `samples`
-    begins at model sample `start`; its first `left` and last `right` emission frames lie outside
-    the segment and are context only. A `last` window holds the whole segment and becomes its final
-    text; any other is a preview and may be skipped. A `whole` one that is not the last will be
-    asked for again as the last, sample for sample, if nothing more is said. The segment `continues`
-    the words before it if they were cut for their length, at a split or in a pause shorter than the
-    hangover: it opens no sentence. `due` is the model sample whose arrival asked for the window, so
-    that lag can be measured.
+    `samples` begins at model sample `start`. The segment reaches from model sample `speech_start`
+    to `speech_end`, as far as it is known; what the window holds outside is context only.
+
+    `kind` is `preview` (it may be skipped), `likely_final` (the whole utterance, asked for while
+    the silence is still judged: if nothing more is said, it is the final window, sample for
+    sample) or `final` (its text is the segment's). A `split` segment was cut for its length, so the
+    talk goes on behind `speech_end`. One that `continues` follows such a cut, or a pause that was
+    shorter than the hangover: it opens no sentence. `due` is the model sample whose arrival asked
+    for the window, so that lag can be measured. `draft` holds the tokens that the segment's
+    last reading gave: they make a decoder faster and never change its text.
     """
 
     segment: int
-    onset: int
-    offset: int
     start: int
     samples: Samples
-    left: int
-    right: int
-    whole: bool
-    last: bool
+    speech_start: int
+    speech_end: int
+    kind: WindowKind
+    split: bool
     continues: bool
     due: int
+    draft: tuple[int, ...] = ()
 
-    @property
-    def draft(self) -> bool:
-        """Whether a draft of its emission will do, since no final text is made of it."""
-        return not (self.whole or self.last)
+
+@dataclass(frozen=True, slots=True)
+class WrittenWord:
+    """A word as an encoder-decoder wrote it, punctuation attached.
+
+    `tokens` are its ids, `probability` the smallest of theirs, 0 … 1.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What a recognizer gives for one window.
+
+    `emission` is a CTC network's: log-probabilities of shape (frames, vocabulary) for the window's
+    samples. `words` are an encoder-decoder's. A recognizer with one ear gives one of them.
+    """
+
+    emission: LogProbs | None = None
+    words: tuple[WrittenWord, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +127,7 @@ class SessionStarted:
     device: str
     source_rate: int
     version: str
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +143,7 @@ class Partial:
     stable: str
     tentative: str
     at: float
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +160,7 @@ class Final:
     raw: str
     words: tuple[Word, ...]
     at: float
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +176,7 @@ class SessionEnded:
     lost: int
     rate: int
     retracted: int
+    lane: str = ""
 
 
 Event: TypeAlias = SessionStarted | Partial | Final | Gap | SessionEnded

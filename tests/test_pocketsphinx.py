@@ -96,7 +96,7 @@ def test_it_is_measured_against_its_own_offline_words(recognizer, clip):
     )
     assert told == ["offline", "streamer", SPHINX]
     ours, other = (evaluation.policies[name] for name in ("streamer", SPHINX))
-    assert ours.offline is evaluation.padding is not other.offline
+    assert ours.offline is evaluation.offline is not other.offline
     assert other.offline.texts != ours.offline.texts
     assert "HAPPENED" in other.offline.texts[0]
     assert other.texts[0]

@@ -1,56 +1,48 @@
-"""One speaker's whole state, free of I/O.
+"""One stream's whole state, free of I/O.
 
-    session.feed(block)              -> windows to recognize
-    session.accept(window, emission) -> events to show
-    session.finish()                 -> the last windows
+    session.feed(block)                -> takes audio, or the news that some is missing
+    session.pending(now)               -> windows to recognize
+    session.accept(window, reading)    -> takes what was recognized of one
+    session.events()                   -> what can be shown
 
-The recognizer is called in between, by whoever drives the session: in real time for a
-microphone, faster for a file, batched with others on a server. Windows must be accepted in the
-order in which they were given; previews (not `last`) may be left out.
+Theory of operation. The recognizer is called in between, by whoever drives the session: in real
+time for a microphone, faster for a file, batched with others on a server. Windows, gaps and the
+end of the stream wait in one queue, in their order. `pending` gives the next window, or as many
+final ones as follow each other; they must be accepted, in their order, before more are given. A
+preview that is older than the cadence is left out there, and nowhere else. What was recognized of
+a likely final window is kept: if nothing more was said, the final one needs no recognizer.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
-from itertools import compress, takewhile
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.core.ctc import GreedyDecoder, certainty, sentence_case
 from streamer.core.resample import Resampler
-from streamer.core.segmenter import Segmenter
-from streamer.core.stitcher import Stitcher, contradicted
+from streamer.core.window_planner import WindowPlanner
 from streamer.errors import InputError
 from streamer.messages import (
     SAMPLE_RATE,
     Block,
+    Event,
     Final,
     Gap,
     Partial,
     SessionEnded,
     Window,
-    Word,
 )
 
 if TYPE_CHECKING:
-    from streamer.config import Settings
-    from streamer.core.ctc import Calibration, Decoder, FrameGrid, FrameWord, Vocabulary
-    from streamer.core.segmenter import Detector
-    from streamer.messages import LogProbs
+    from collections.abc import Sequence
 
-SHOWN_CHANCE, SHOWN_AFTER_MS = 0.77, 160
-"""A word that may still change is shown when it is likely to stay or was read the same before, but
-not at the very edge of what was heard. Measured, see docs/quality.md."""
-SHORT_TEXT_LETTERS = 8
-SHORT_TEXT_FACTOR = 4 / 3
-"""So few letters must be so much more certain: a word or two is what noise most often spells. Of
-489 recorded utterances this drops seven, none of them understood; of 354 stretches of noise at
-six settings it lets through two, and none at the default settings."""
-SPARSE_LETTERS_A_SECOND, SURE_IN_SPARSE_TEXT = 0.5, 0.9
-"""Speech has ten letters a second; a hiss that is taken for it for seconds spells one or two, and
-none of them surely."""
+    from streamer.config import Settings
+    from streamer.core.endpointer import Detector
+    from streamer.core.hypothesis import Hypothesis
+    from streamer.core.window_planner import WindowShape
+    from streamer.messages import Reading
 
 
 def require_numbers(block: Block, rate: int) -> None:
@@ -61,18 +53,29 @@ def require_numbers(block: Block, rate: int) -> None:
         raise InputError(f"the audio holds a sample that is no number (NaN) at {at:.3f} s")
 
 
+@dataclass(slots=True)
+class Counts:
+    """What a session has asked of its recognizer so far."""
+
+    previews: int = 0
+    """Windows of open utterances that were recognized."""
+    dropped: int = 0
+    """Those that came too late to be of use."""
+    segments_s: float = 0.0
+    """Seconds of finished segments, whether they turned out to be speech or noise."""
+
+
 class Session:
-    """Blocks at `source_rate` in, windows out; emissions in, events out.
+    """Audio at `source_rate` in, events out; the four verbs are above.
 
     Args:
         source_rate: samples a second of the blocks.
-        settings: segmentation, cadence and text.
-        vocabulary, grid: the recognizer's.
+        settings: endpointing and cadence.
+        shape: which windows the recognizer wants.
+        hypothesis: of the first utterance; the others follow from it.
         detector: a voice detector of this session's own.
         previews: whether partial transcripts are wanted.
-        calibration: the recognizer's; without one, a word's confidence is the geometric mean of
-            its letters' probabilities.
-        decoder: what decodes the emissions; greedy where not given.
+        lane: the name that its events bear.
 
     Event times are seconds on the stream's clock; `at` is the stream time of the sample that made
     the event possible, which a driver with a real clock replaces by the time it is shown.
@@ -82,34 +85,37 @@ class Session:
         self,
         source_rate: int,
         settings: Settings,
-        vocabulary: Vocabulary,
-        grid: FrameGrid,
+        shape: WindowShape,
+        hypothesis: Hypothesis,
         detector: Detector,
         *,
         previews: bool = True,
-        calibration: Calibration | None = None,
-        decoder: Decoder | None = None,
+        lane: str = "",
     ) -> None:
+        self.counts = Counts()
         self._rate = source_rate
-        self._calibration = calibration
-        self._settings = settings
-        self._vocabulary = vocabulary
-        self._raw = settings.raw or vocabulary.mixed_case
-        self._grid = grid
+        self._lane = lane
+        self._patience_s = settings.preview_ms / 1000
         self._resampler = Resampler(source_rate)
-        self._segmenter = Segmenter(settings, grid, detector, previews=previews)
-        right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
-        self._stitcher = Stitcher(vocabulary, decoder or GreedyDecoder(vocabulary), right_context)
+        self._planner = WindowPlanner(settings, shape, detector, previews=previews)
+        self._hypothesis = hypothesis
         self._shown: tuple[str, str] = ("", "")
-        self._stable: list[FrameWord] = []
-        self._lengths: deque[int] = deque()  # source samples of each segment to be accepted
+        self._queue: deque[_Due] = deque()
+        self._given: deque[_Due] = deque()
+        self._likely: tuple[Window, Reading] | None = None
+        self._events: list[Event] = []
         self._unbroken_from = 0  # no audio is missing since this source sample
         self._received = 0
         self._lost = 0
         self._speech = 0
         self._retracted = 0
 
-    def feed(self, item: Block | Gap) -> list[Window]:
+    @property
+    def received(self) -> int:
+        """Source samples so far, lost ones too."""
+        return self._received
+
+    def feed(self, item: Block | Gap) -> None:
         """Take the next block, or the news that audio is missing.
 
         Raises:
@@ -119,44 +125,98 @@ class Session:
         if item.start != self._received:
             raise ValueError(f"expected sample {self._received}, got {item.start}")
         if isinstance(item, Gap):
-            return self._skip(item)
+            self._skip(item)
+            return
         require_numbers(item, self._rate)
         self._received = item.end
-        return self._measured(self._segmenter.push(self._resampler.push(item.samples)))
+        self._enqueue(self._planner.push(self._resampler.push(item.samples)))
 
-    def finish(self) -> list[Window]:
-        """End the stream; nothing may be fed afterwards. Gives what the tail still needs."""
-        windows = self._segmenter.push(self._resampler.flush())
-        return self._measured(windows + self._segmenter.flush())
+    def finish(self) -> None:
+        """End the stream; nothing may be fed afterwards. The last event will be the account."""
+        self._flush()
+        self._queue.append(_Due(None))
 
-    def _skip(self, gap: Gap) -> list[Window]:
+    def pending(self, now: float | None = None) -> list[Window]:
+        """The windows to be recognized next, none while such are awaited.
+
+        Args:
+            now: stream time in seconds, if late previews are to be left out.
+        """
+        if self._given:
+            return []
+        while self._queue:
+            due = self._queue[0]
+            window = due.item
+            if not isinstance(window, Window):
+                if self._given:
+                    break
+                self._pass_on(window)
+            elif window.kind == "final":
+                likely = self._likely_reading(window)
+                if likely and not self._given:
+                    self._close(window, due.length, likely)
+                else:
+                    self._given.append(due)
+            elif self._given:
+                break
+            elif now is not None and now - window.due / SAMPLE_RATE > self._patience_s:
+                self.counts.dropped += 1
+            else:
+                draft = self._hypothesis.draft
+                self._given.append(_Due(replace(window, draft=draft)))
+                self._queue.popleft()
+                break
+            self._queue.popleft()
+        return [due.item for due in self._given if isinstance(due.item, Window)]
+
+    def accept(self, window: Window, reading: Reading) -> None:
+        """Take what was recognized of the first of the windows that were given."""
+        due = self._given.popleft()
+        assert due.item is window, "windows are accepted in the order in which they were given"
+        if window.kind == "final":
+            self._close(window, due.length, reading)
+            return
+        self.counts.previews += 1
+        if window.kind == "likely_final":
+            self._likely = window, reading
+        self._preview(window, reading)
+
+    def events(self) -> list[Event]:
+        """What has become known since this was last asked."""
+        if not self._given:
+            self._pass_on_all()
+        events, self._events = self._events, []
+        return events
+
+    def _enqueue(self, windows: Sequence[Window]) -> None:
+        for window in windows:
+            # How much was received for a segment: later on that could include a gap.
+            length = self._source(window.speech_end) - self._source(window.speech_start)
+            self._queue.append(_Due(window, length))
+
+    def _flush(self) -> None:
+        windows = self._planner.push(self._resampler.flush())
+        self._enqueue(windows + self._planner.flush())
+
+    def _skip(self, gap: Gap) -> None:
         """Words are not joined across missing audio: the open utterance ends before it."""
-        windows = self.finish()
+        self._flush()
         self._received = self._unbroken_from = gap.end
         self._lost += gap.end - gap.start
         self._resampler = Resampler(self._rate)
-        self._segmenter.skip_to(round(gap.end * SAMPLE_RATE / self._rate))
-        return windows
+        self._planner.skip_to(round(gap.end * SAMPLE_RATE / self._rate))
+        self._queue.append(_Due(gap))
 
-    def _measured(self, windows: list[Window]) -> list[Window]:
-        """Note how much was received for each segment: later on that could include a gap."""
-        for window in windows:
-            if window.last:
-                self._lengths.append(self._source(window.offset) - self._source(window.onset))
-        return windows
+    def _pass_on_all(self) -> None:
+        """Gaps and the end, once the windows before them have been accepted."""
+        while self._queue and not isinstance(self._queue[0].item, Window):
+            self._pass_on(self._queue.popleft().item)
 
-    def accept(self, window: Window, log_probs: LogProbs) -> list[Partial | Final]:
-        """Take a window's emission, shape (frames, vocabulary): what can be shown now."""
-        if window.last:
-            return self._finalize(window, log_probs)
-        if window.whole:
-            self._stitcher.foresee(log_probs[window.left :])
-        first = (window.start - window.onset) // self._grid.hop + window.left
-        emission = self._stitcher.preview(first, log_probs[window.left :])
-        return self._partial(window, emission)
+    def _pass_on(self, item: Window | Gap | None) -> None:
+        assert not isinstance(item, Window)
+        self._events.append(replace(item, lane=self._lane) if item else self._account())
 
-    def ended(self) -> SessionEnded:
-        """The account of everything received, once the last window has been accepted."""
+    def _account(self) -> SessionEnded:
         return SessionEnded(
             captured=self._received,
             speech=self._speech,
@@ -164,107 +224,75 @@ class Session:
             lost=self._lost,
             rate=self._rate,
             retracted=self._retracted,
+            lane=self._lane,
         )
 
-    def _partial(self, window: Window, emission: LogProbs) -> list[Partial | Final]:
-        stable, tentative = self._stitcher.stable, self._stitcher.tentative
-        if self._is_noise([*stable, *tentative], emission):
-            tentative = []
-            stable = stable[: len(self._stable)]
-        unchanged = self._stitcher.unchanged
-        worth = map(partial(self._worth_showing, len(emission)), tentative, unchanged)
-        tentative = list(compress(tentative, takewhile(bool, worth)))
-        spelled = self._spell([*stable, *tentative], opening=not window.continues)
-        self._stable = stable
-        shown = (" ".join(spelled[: len(stable)]), " ".join(spelled[len(stable) :]))
+    def _likely_reading(self, final: Window) -> Reading | None:
+        if self._likely is None:
+            return None
+        window, reading = self._likely
+        asked = window.segment, window.start, len(window.samples)
+        return reading if asked == (final.segment, final.start, len(final.samples)) else None
+
+    def _preview(self, window: Window, reading: Reading) -> None:
+        preview = self._hypothesis.update(window, reading)
+        self._planner.settle(window.segment, self._hypothesis.settled_until)
+        shown = " ".join(preview.stable), " ".join(preview.tentative)
         if shown == self._shown:
-            return []
+            return
         self._shown = shown
-        return [
+        self._events.append(
             Partial(
                 segment=window.segment,
-                start=_seconds(window.onset),
-                end=_seconds(window.offset),
+                start=_seconds(window.speech_start),
+                end=self._until(window.speech_end),
                 stable=shown[0],
                 tentative=shown[1],
                 at=_seconds(window.due),
+                lane=self._lane,
             )
-        ]
-
-    def _worth_showing(self, frames: int, word: FrameWord, unchanged: int) -> bool:
-        """Whether a word that may change should be seen, `frames` of its emission being known.
-
-        What is shown and changed a moment later is harder to read than what comes later.
-        """
-        heard = frames - word.end
-        heard_ms = heard * self._grid.hop * 1000 // SAMPLE_RATE
-        if heard_ms < SHOWN_AFTER_MS:
-            return False
-        return unchanged > 0 or self._stitcher.chance_to_stay(word, frames) >= SHOWN_CHANCE
-
-    def _finalize(self, window: Window, log_probs: LogProbs) -> list[Partial | Final]:
-        inside = log_probs[window.left : len(log_probs) - window.right]
-        split = window.right > 0
-        stitcher = self._stitcher
-        words, self._stitcher = stitcher.finish(inside, split=split)
-        if self._is_noise(words, stitcher.emission):
-            words = []
-        raw = [word.text for word in words]
-        spelled = self._spell(words, opening=not window.continues)
-        # What was shown of the audio behind a split belongs to the next segment.
-        ours = len(stitcher.emission) - self._stitcher.carried
-        shown = [word.text for word in self._stable if not split or word.end <= ours]
-        self._retracted += contradicted(shown, raw)
-        was_shown = self._shown != ("", "")
-        self._shown, self._stable = ("", ""), []
-        length = self._lengths.popleft()
-        if not words and not was_shown:
-            return []
-        if words:
-            self._speech += length
-        first = window.onset - stitcher.carried * self._grid.hop
-        timed = tuple(
-            Word(
-                text,
-                _seconds(first + word.start * self._grid.hop),
-                _seconds(first + word.end * self._grid.hop),
-                round(self._calibration(word) if self._calibration else word.confidence, 4),
-            )
-            for text, word in zip(spelled, words, strict=True)
         )
-        return [
+
+    def _close(self, window: Window, length: int, reading: Reading) -> None:
+        self.counts.segments_s += _seconds(window.speech_end - window.speech_start)
+        final = self._hypothesis.close(window, reading)
+        self._hypothesis = self._hypothesis.following()
+        self._likely = None
+        self._retracted += final.retracted
+        was_shown, self._shown = self._shown != ("", ""), ("", "")
+        if final.words:
+            self._speech += length
+        elif not was_shown:
+            return
+        self._events.append(
             Final(
                 segment=window.segment,
-                start=_seconds(first),
-                end=_seconds(window.offset - self._stitcher.carried * self._grid.hop),
-                text=" ".join(spelled),
-                raw=" ".join(raw),
-                words=timed,
+                start=_seconds(final.start),
+                end=self._until(final.end),
+                text=" ".join(word.word for word in final.words),
+                raw=final.raw,
+                words=final.words,
                 at=_seconds(window.due),
+                lane=self._lane,
             )
-        ]
+        )
 
-    def _is_noise(self, words: list[FrameWord], emission: LogProbs) -> bool:
-        """The second gate: a voice detector takes much for speech that a recognizer does not."""
-        letters = sum(len(word.text) for word in words)
-        least = self._settings.min_certainty
-        if letters <= SHORT_TEXT_LETTERS:
-            least = min(1.0, SHORT_TEXT_FACTOR * least)
-        seconds = len(emission) * self._grid.hop / SAMPLE_RATE
-        if letters < SPARSE_LETTERS_A_SECOND * seconds and all(
-            word.confidence < SURE_IN_SPARSE_TEXT for word in words
-        ):
-            return True
-        return certainty(emission, self._vocabulary) < least
-
-    def _spell(self, words: list[FrameWord], *, opening: bool) -> list[str]:
-        raw = [word.text for word in words]
-        return raw if self._raw else sentence_case(raw, opening=opening)
+    def _until(self, model_sample: int) -> float:
+        """Windows are as long as a network wants; nothing ends after the audio."""
+        return min(_seconds(model_sample), self._received / self._rate)
 
     def _source(self, model_sample: int) -> int:
         """Of the audio since the last gap, the source sample that is nearest."""
         nearest = round(model_sample * self._rate / SAMPLE_RATE)
         return min(max(nearest, self._unbroken_from), self._received)
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What waits its turn: a window, with the source samples of its segment; a gap; the end."""
+
+    item: Window | Gap | None
+    length: int = 0
 
 
 def _seconds(model_sample: int) -> float:

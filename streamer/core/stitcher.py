@@ -16,38 +16,14 @@ two words on before which no window will change a frame any more.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.core.ctc import FrameWord, Vocabulary, doubt
-
 if TYPE_CHECKING:
-    from streamer.core.ctc import Decoder
+    from streamer.core.ctc import Decoder, FrameWord, Vocabulary
     from streamer.messages import LogProbs
-
-
-STAY_BIAS, STAY_BY_FRAME = 1.31, 0.0531
-STAY_BY_DOUBT, STAY_BY_DOUBT_WITH_LM = 5.19, 2.37
-LONG_HEARD = 40
-"""Fitted on previews of held-out speech by `python -m training.staying`; frames of 20 ms."""
-SURE, UNCHANGED = 0.93, 24
-"""A word that is less likely to stay, or was read otherwise fewer frames before, waits for another
-window or the final text. Measured, see docs/quality.md."""
-
-
-def chance_to_stay(word: FrameWord, heard: int, *, with_lm: bool) -> float:
-    """How likely a word that was read from a preview is to be in the final text, 0 … 1.
-
-    A word at the edge of what was heard is often cut, and one of doubtful letters often misheard:
-    a logistic curve of the frames heard after it and of the square root of the doubt, which counts
-    for less where the reader knows language.
-    """
-    logit = STAY_BIAS + STAY_BY_FRAME * min(heard, LONG_HEARD)
-    logit -= (STAY_BY_DOUBT_WITH_LM if with_lm else STAY_BY_DOUBT) * math.sqrt(doubt(word))
-    return 0.5 + 0.5 * math.tanh(0.5 * logit)
 
 
 class Stitcher:
@@ -57,6 +33,8 @@ class Stitcher:
         vocabulary: what the columns of the emissions mean.
         decoder: what decodes them.
         right_context: frames that must follow a word before it is stable.
+        settle_frames: for how many frames it must have been decoded the same before.
+        settles: whether a word with so many frames after it is sure to stay.
 
     Attributes:
         emission: what is known, shape (frames, vocabulary).
@@ -67,10 +45,20 @@ class Stitcher:
             read as it is.
     """
 
-    def __init__(self, vocabulary: Vocabulary, decoder: Decoder, right_context: int) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        decoder: Decoder,
+        *,
+        right_context: int,
+        settle_frames: int,
+        settles: Callable[[FrameWord, int], bool],
+    ) -> None:
         self._vocabulary = vocabulary
         self._decode = decoder
         self._right_context = right_context
+        self._settle_frames = settle_frames
+        self._settles = settles
         self.emission: LogProbs = np.zeros((0, len(vocabulary.tokens)), np.float32)
         self.carried = self._settled = 0
         self._closed: list[FrameWord] = []  # words that previews do not read again, up to here:
@@ -113,7 +101,7 @@ class Stitcher:
             word = words[index]
             if word.closed is None or word.end > reliable:
                 break
-            if unchanged[index] < UNCHANGED or self.chance_to_stay(word, known) < SURE:
+            if unchanged[index] < self._settle_frames or not self._settles(word, known - word.end):
                 break
             self._settled = max(self._settled, _parting(words, index))
         closed = [
@@ -125,10 +113,6 @@ class Stitcher:
             self._closed, self._read_from = list(self.stable), self._settled
         self._previous = words
         return self.emission
-
-    def chance_to_stay(self, word: FrameWord, frames: int) -> float:
-        """As the function, for a word of which so many frames of emission are known."""
-        return chance_to_stay(word, frames - word.end, with_lm=self._decode.has_language_model)
 
     def _words(self, kept: int) -> list[FrameWord]:
         """The words of the emission, whose frames before `kept` are as they were."""
@@ -163,7 +147,13 @@ class Stitcher:
             the next segment. After a split that one knows the frames of a last word that may
             have been cut in two, and what previews have told of the audio behind the cut.
         """
-        following = Stitcher(self._vocabulary, self._decode, self._right_context)
+        following = Stitcher(
+            self._vocabulary,
+            self._decode,
+            right_context=self._right_context,
+            settle_frames=self._settle_frames,
+            settles=self._settles,
+        )
         ahead = self.emission[self.carried + len(log_probs) :]
         self.foresee(log_probs)
         assert self._whole
@@ -187,25 +177,3 @@ def _parting(words: Sequence[FrameWord], index: int) -> int:
     following = words[index + 1].start if index + 1 < len(words) else closed
     # Between the delimiter and the next letter a letter that moves by a frame does no harm.
     return (closed + following) // 2
-
-
-def contradicted(stable: list[str], final: list[str]) -> int:
-    """How many of the `stable` words the `final` text does not have at their place.
-
-    The stable words are aligned to a beginning of the final ones with the fewest edits; those
-    substituted or deleted are counted.
-    """
-    # One row of the edit distance at a time; each cell holds (edits, stable words lost).
-    row = [(j, 0) for j in range(len(final) + 1)]
-    for i, word in enumerate(stable, start=1):
-        above, row = row, [(i, i)]
-        for j, other in enumerate(final, start=1):
-            same = word == other
-            row.append(
-                min(
-                    (above[j - 1][0] + (not same), above[j - 1][1] + (not same)),
-                    (above[j][0] + 1, above[j][1] + 1),
-                    (row[j - 1][0] + 1, row[j - 1][1]),
-                )
-            )
-    return min(row)[1]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamer.core.resample import Resampler
-from streamer.core.segmenter import Segmenter
+from streamer.core.window_planner import WindowPlanner
 from streamer.messages import SAMPLE_RATE, Block, Final, Partial
 from streamer.recognition.vad import VoiceDetector
 
@@ -45,7 +45,7 @@ class Baseline(ABC):
         # Previews that reach back to the beginning: each is the utterance as far as it is known.
         growing = replace(settings, preview_window_ms=settings.max_utterance_s * 1000)
         detector = VoiceDetector(settings.vad_mode, settings.vad_frame_ms)
-        self._segmenter = Segmenter(growing, recognizer.grid, detector)
+        self._planner = WindowPlanner(growing, recognizer.shape, detector)
         self.begin()
 
     @abstractmethod
@@ -62,21 +62,22 @@ class Baseline(ABC):
 
     def feed(self, block: Block) -> list[Partial | Final]:
         """Take the next block and give what can be shown now."""
-        return self._handle(self._segmenter.push(self._resampler.push(block.samples)))
+        return self._handle(self._planner.push(self._resampler.push(block.samples)))
 
     def finish(self) -> list[Partial | Final]:
         """End the audio: the last words."""
-        rest = self._segmenter.push(self._resampler.flush())
-        return self._handle(rest + self._segmenter.flush())
+        rest = self._planner.push(self._resampler.flush())
+        return self._handle(rest + self._planner.flush())
 
     def _handle(self, windows: list[Window]) -> list[Partial | Final]:
         events: list[Partial | Final] = []
-        hop = self.recognizer.grid.hop
+        edge = self.recognizer.grid.receptive - self.recognizer.grid.hop
         for window in windows:
-            inside = window.samples[window.onset - window.start :]
-            start, end = window.onset / SAMPLE_RATE, window.offset / SAMPLE_RATE
-            if window.last:
-                kept = inside[: len(inside) - window.right * hop]
+            inside = window.samples[window.speech_start - window.start :]
+            start, end = window.speech_start / SAMPLE_RATE, window.speech_end / SAMPLE_RATE
+            if window.kind == "final":
+                ours = window.speech_end - window.speech_start + edge
+                kept = inside[:ours] if window.split else inside
                 text = " ".join(self.close(kept))
                 events.append(Final(window.segment, start, end, text, text, (), self._now()))
                 self.begin()

@@ -191,7 +191,7 @@ def _file(recognizer: Recognizer, settings: Settings, long: Samples, rate: int) 
     seconds = transcriber.heard_s
     return {
         "seconds": seconds,
-        "utterances_s": transcriber.work.segments_s,
+        "utterances_s": transcriber.counts.segments_s,
         "real_time_factor": (time.perf_counter() - wall) / seconds,
         "cpu_s_per_s": (time.process_time() - cpu) / seconds,
     }
@@ -238,15 +238,15 @@ def _live(
             tell(heard)
         transcriber.finish()
     cpu = time.process_time() - cpu
-    work = transcriber.work
-    speech = max(work.segments_s, 1e-9)
+    counts = transcriber.counts
+    speech = max(counts.segments_s, 1e-9)
     half = len(lags) // 2
     return {
         "seconds": transcriber.heard_s,
-        "speech_s": work.segments_s,
+        "speech_s": counts.segments_s,
         "cpu_s_per_s_of_speech": cpu / speech,
-        "previews_per_s_of_speech": work.previews / speech,
-        "previews_dropped": work.dropped,
+        "previews_per_s_of_speech": counts.previews / speech,
+        "previews_dropped": counts.dropped,
         "lag_p50_s": float(np.percentile(lags, 50)),
         "lag_p95_s": float(np.percentile(lags, 95)),
         "lag_max_s": max(lags),

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from streamer.core.stitcher import contradicted
+from streamer.core.hypothesis import contradicted
 from streamer.messages import Event, Final, Partial
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from streamer.messages import Block, Event, Final, Partial
+from streamer.messages import Block, Event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamer.messages import Gap, Samples, SessionEnded
+    from streamer.messages import Samples
 
 
 BLOCK_MS = 20
@@ -26,10 +26,10 @@ BLOCK_MS = 20
 class Policy(Protocol):
     """What makes partial and final text of blocks; `streamer.live.Transcriber` is one."""
 
-    def feed(self, audio: Block) -> Sequence[Partial | Final | Gap]:
+    def feed(self, audio: Block) -> Sequence[Event]:
         """Take the next block and give what can be shown now."""
 
-    def finish(self) -> Sequence[Partial | Final | SessionEnded]:
+    def finish(self) -> Sequence[Event]:
         """End the audio: the last words."""
 
 

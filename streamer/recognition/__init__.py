@@ -9,17 +9,42 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from streamer.config import Settings
 from streamer.recognition.checkpoint_files import read_calibration
 from streamer.recognition.checkpoints import Checkpoint, resolve
 
 if TYPE_CHECKING:
-    from streamer.recognition.finetuning import FineTuning
-    from streamer.recognition.recognizer import Recognizer
+    from collections.abc import Sequence
 
-__all__ = ["Checkpoint", "load_finetuning", "load_recognizer", "resolve"]
+    from streamer.core.hypothesis import Hypothesis
+    from streamer.core.window_planner import WindowShape
+    from streamer.messages import Reading, Window
+    from streamer.recognition.finetuning import FineTuning
+    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
+
+__all__ = ["Checkpoint", "Recognizer", "load_finetuning", "load_recognizer", "resolve"]
+
+
+class Recognizer(Protocol):
+    """A loaded model: shared by all sessions, read-only, safe to call from several threads."""
+
+    name: str
+    """What the model is called."""
+    notice: str | None
+    """One line for the user where another model was wanted."""
+
+    @property
+    def shape(self) -> WindowShape:
+        """Which windows it wants."""
+
+    def hypothesis(self, settings: Settings) -> Hypothesis:
+        """The text of a stream's first utterance; `raw` and the like are read from the settings."""
+
+    def recognize(self, batch: Sequence[Window]) -> list[Reading]:
+        """What it makes of some windows, in their order. The same window gives the same."""
+
 
 _BEFORE_TORCH = {
     # Threads that spin while they wait made a 4 s window take 0.4 to 2 s instead of 0.16 s on two
@@ -36,7 +61,7 @@ _BEFORE_TORCH = {
 
 def load_recognizer(
     model: str | Settings | None = None, *, checkpoint: Checkpoint | None = None
-) -> Recognizer:
+) -> CtcRecognizer:
     """Find the model that the settings name, load it and warm it up.
 
     Args:

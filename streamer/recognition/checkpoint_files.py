@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from streamer.core.ctc import Calibration, FrameGrid, Vocabulary
+from streamer.core.ctc_hypothesis import CtcRules
 from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE
 
 CONFIG = "config.json"
 VOCABULARY = "vocab.json"
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
+LIVE_RULES = "live.json"
+"""How live text is made of a CTC model's emissions."""
 CALIBRATION = "calibration.json"
 """Ours alone; of these weights and no others, so it is copied with nothing."""
 LANGUAGE_MODEL = "words.arpa.gz"
@@ -150,6 +155,25 @@ def read_calibration(folder: Path, *, with_lm: bool) -> Calibration | None:
     if not (math.isfinite(calibration.bias) and math.isfinite(calibration.slope)):
         raise ModelError(f"{folder / CALIBRATION}: bias or slope is no number; delete the file")
     return calibration
+
+
+def read_live_rules(folder: Path) -> CtcRules:
+    """How live text is made of the model's emissions; the embedded model's where it brings none.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    path = folder / LIVE_RULES
+    if not path.is_file():
+        path = EMBEDDED_FOLDER / LIVE_RULES
+    kinds = {
+        field.name: {"int": int, "float": float}[str(field.type)] for field in fields(CtcRules)
+    }
+    try:
+        table = read_json(path)
+        return CtcRules(**{name: kind(table[name]) for name, kind in kinds.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: not all rules of live text; delete the file") from error
 
 
 def write_small_files(folder: Path, tokens: tuple[str, ...] = SEW_TINY_TOKENS) -> None:

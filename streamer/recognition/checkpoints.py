@@ -20,6 +20,7 @@ from streamer.errors import ModelError
 from streamer.recognition.checkpoint_files import (
     CALIBRATION,
     CONFIG,
+    EMBEDDED_FOLDER,
     LANGUAGE_MODEL,
     SMALL_FILES,
     VOCABULARY,
@@ -29,7 +30,6 @@ from streamer.recognition.checkpoint_files import (
 CONNECT_SECONDS = 4.0
 """How long the hub may take to answer first: a name server that never does blocks for longer."""
 
-_EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 _SMALL_FILES = (*SMALL_FILES, CALIBRATION, LANGUAGE_MODEL)
 _WEIGHTS = (
     "model.safetensors",
@@ -63,7 +63,7 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
         ModelError: no such folder or hub model, or the hub cannot be reached.
     """
     if name == EMBEDDED_MODEL:
-        return Checkpoint(_EMBEDDED_FOLDER, EMBEDDED_MODEL)
+        return Checkpoint(EMBEDDED_FOLDER, EMBEDDED_MODEL)
     folder = Path(os.path.expanduser(name))
     if name and folder.is_dir():
         if lacking := _lacking(folder, letters):
@@ -84,7 +84,7 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
             f"{error}. Using the embedded model instead, which is for trying out only: it hears "
             "far less well"
         )
-        return Checkpoint(_EMBEDDED_FOLDER, EMBEDDED_MODEL, notice)
+        return Checkpoint(EMBEDDED_FOLDER, EMBEDDED_MODEL, notice)
 
 
 def _lacking(folder: Path, letters: bool) -> str | None:

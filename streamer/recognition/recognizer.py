@@ -13,20 +13,24 @@ import numpy as np
 import torch
 
 from streamer.core.ctc import GreedyDecoder
+from streamer.core.ctc_hypothesis import CtcHypothesis, CtcModel
+from streamer.core.window_planner import WindowShape
 from streamer.errors import ModelError
-from streamer.messages import SAMPLE_RATE
+from streamer.messages import SAMPLE_RATE, Reading
 from streamer.recognition.accelerators import choose_device
 from streamer.recognition.checkpoint_files import (
     frame_grid,
     read_calibration,
+    read_live_rules,
     read_normalization,
     read_vocabulary,
 )
 from streamer.recognition.sew_cpu import load_packed
 
 if TYPE_CHECKING:
+    from streamer.config import Settings
     from streamer.core.ctc import Decoder
-    from streamer.messages import LogProbs, Samples
+    from streamer.messages import LogProbs, Samples, Window
     from streamer.recognition.checkpoints import Checkpoint
 
 _Network: TypeAlias = Callable[..., torch.Tensor]
@@ -54,6 +58,7 @@ class Recognizer:
         vocabulary: the meaning of the output's columns.
         grid: how samples become frames.
         calibration: what the model's confidence in a word is worth, where that is known.
+        rules: how live text is made of its emissions.
         decoder: what decodes the emissions; greedy until `load_recognizer` knows of another.
     """
 
@@ -81,6 +86,7 @@ class Recognizer:
         self.grid = frame_grid(config)
         self.vocabulary = read_vocabulary(checkpoint.folder, config["vocab_size"])
         self.calibration = read_calibration(checkpoint.folder, with_lm=False)
+        self.rules = read_live_rules(checkpoint.folder)
         self.decoder: Decoder = GreedyDecoder(self.vocabulary)
         if self.device == "cpu":
             torch.set_num_threads(
@@ -107,6 +113,30 @@ class Recognizer:
         weights = sum(parameter.numel() for parameter in model.parameters())
         model.to(self.device, self._dtype)
         return lambda values, draft: model(values).logits, model.config.to_dict(), weights
+
+    @property
+    def shape(self) -> WindowShape:
+        """Which windows it wants."""
+        stride = self.grid.stride
+        context, edge = (
+            -(-(milliseconds * SAMPLE_RATE // 1000) // stride) * stride
+            for milliseconds in (self.rules.context_ms, self.rules.edge_ms)
+        )
+        return WindowShape(self.grid, context=context, slides=True, edge=edge)
+
+    def hypothesis(self, settings: Settings) -> CtcHypothesis:
+        """The text of a stream's first utterance."""
+        model = CtcModel(self.vocabulary, self.shape, self.decoder, self.rules, self.calibration)
+        return CtcHypothesis(model, settings)
+
+    def recognize(self, batch: Sequence[Window]) -> list[Reading]:
+        """The emissions of several windows; previews are drafts."""
+        readings: dict[int, Reading] = {}
+        for draft in (False, True):
+            chosen = [i for i, window in enumerate(batch) if (window.kind == "preview") == draft]
+            emissions = self.log_probs_batch([batch[i].samples for i in chosen], draft=draft)
+            readings.update(zip(chosen, (Reading(emission=e) for e in emissions), strict=True))
+        return [readings[i] for i in range(len(batch))]
 
     def log_probs(self, samples: Samples, *, draft: bool = False) -> LogProbs:
         """Recognize one window.
