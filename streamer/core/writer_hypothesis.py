@@ -1,0 +1,264 @@
+"""One utterance's text by two ears: an encoder-decoder writes it, a CTC network follows.
+
+Theory of operation. Each preview is written anew from its window's audio, so a word may come out
+otherwise each time, and an encoder-decoder makes words up where its audio ends inside one. A word
+is shown when it is probable or two windows in a row agree on it, and stable once several agree on
+it and on all before it; the last word of a window is neither, unless it was agreed on. Until the
+CTC network has heard letters in the utterance, nothing is shown at all.
+
+Words count as the same without regard to case and punctuation. The stable ones are aligned with
+the newest window's words to find where the others begin, so that a word which was added or dropped
+before them does no harm.
+
+When a window has become long, the hypothesis looks for a pause between two stable words. The
+words before it will not be written again: the next windows begin in the pause.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamer.core.ctc import certainty, decode
+from streamer.core.hypothesis import FinalText, Preview, contradicted
+from streamer.core.word_times import word_frames
+from streamer.messages import SAMPLE_RATE, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamer.config import Settings
+    from streamer.core.ctc import FrameGrid, Vocabulary
+    from streamer.messages import LogProbs, Reading, Window, WrittenWord
+
+
+@dataclass(frozen=True, slots=True)
+class WriterRules:
+    """How live text is made of one writer's words; chosen by `training/writer_rules.py`.
+
+    A tentative word is shown from a probability of `show_probability`, or of `agreed_probability`
+    if the window before had it too. A word is stable once `settle_windows` windows in a row had it.
+
+    An utterance is speech if the follower is certain of its letters (`streamer.core.ctc.certainty`)
+    by `certain`, or by `doubtful` where the writer's words have a mean probability of `probable`.
+
+    Windows longer than `slide_after_ms` slide to a pause between stable words, and keep
+    `slide_keep_ms` at least.
+    """
+
+    show_probability: float
+    agreed_probability: float
+    settle_windows: int
+    certain: float
+    doubtful: float
+    probable: float
+    slide_after_ms: int
+    slide_keep_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriterModel:
+    """What a hypothesis knows of its recognizer. All of it is shared and read-only.
+
+    `vocabulary` and `grid` are the follower's: what its emission's columns are, and how samples
+    become frames.
+    """
+
+    vocabulary: Vocabulary
+    grid: FrameGrid
+    rules: WriterRules
+
+
+class WriterHypothesis:
+    """See `streamer.core.hypothesis.Hypothesis`.
+
+    Args:
+        model: its recognizer's.
+        settings: of which `min_certainty` is read.
+    """
+
+    def __init__(self, model: WriterModel, settings: Settings) -> None:
+        self._model = model
+        self._settings = settings
+        self._is_speech = False
+        self._kept: list[str] = []  # stable words that lie before the windows
+        self._stable: list[str] = []
+        self._history: list[list[str]] = []  # of the newest windows, the words behind `_kept`
+        self.draft: tuple[int, ...] = ()
+        self.settled_until = 0
+
+    def update(self, window: Window, reading: Reading) -> Preview:
+        """Compare the window's words with those of the windows before."""
+        words = _written(reading)
+        if reading.emission is not None and not self._is_speech:
+            self._is_speech = self._heard(words, reading.emission)
+        if not self._is_speech:
+            return Preview((), ())
+        self.draft = tuple(token for word in words for token in word.tokens)
+        plain = [_plain(word.text) for word in words]
+        agreed = [_common(plain, before) for before in self._history]
+        self._history = [plain, *self._history][: self._model.rules.settle_windows - 1]
+        whole = window.kind == "likely_final"
+        self._settle(words, plain, agreed)
+        first = _behind([_plain(word) for word in self._stable[len(self._kept) :]], plain)
+        shown = self._worth_showing(words, agreed[0] if agreed else 0, first, whole=whole)
+        if reading.emission is not None and len(window.samples) > self._samples("slide_after_ms"):
+            self._slide(window, words, reading.emission)
+        opening = self._opening(window)
+        spelled = opening([*self._stable, *shown])
+        stable = len(self._stable)
+        return Preview(tuple(spelled[:stable]), tuple(spelled[stable:]))
+
+    def close(self, window: Window, reading: Reading) -> FinalText:
+        """Take the text of the whole utterance, and time its words."""
+        words, emission = _written(reading), reading.emission
+        assert emission is not None
+        if not self._heard(words, emission):
+            words = ()
+        text = self._opening(window)([word.text for word in words])
+        hop, start = self._model.grid.hop, window.start
+        times = [
+            (start + first * hop, start + end * hop)
+            for first, end in word_frames(text, emission, self._model.vocabulary)
+        ]
+        timed = tuple(
+            Word(word, begin / SAMPLE_RATE, end / SAMPLE_RATE, round(written.probability, 4))
+            for word, written, (begin, end) in zip(
+                text, words, _inside(times, window.speech_start, window.speech_end), strict=True
+            )
+        )
+        shown = [_plain(word) for word in self._stable]
+        return FinalText(
+            start=window.speech_start,
+            end=window.speech_end,
+            words=timed,
+            raw=" ".join(text),
+            retracted=contradicted(shown, [_plain(word) for word in text]),
+        )
+
+    def following(self) -> WriterHypothesis:
+        """One that knows nothing: a writer hears each utterance by itself."""
+        return WriterHypothesis(self._model, self._settings)
+
+    def _settle(
+        self, words: Sequence[WrittenWord], plain: Sequence[str], agreed: Sequence[int]
+    ) -> None:
+        """Let `_stable` grow by the words that enough windows have agreed on."""
+        if len(agreed) < self._model.rules.settle_windows - 1:
+            return
+        # The last word may still be cut, and a mark behind a word depends on what follows it.
+        sure = min([len(words) - 1, *agreed])
+        known = [_plain(word) for word in self._stable[len(self._kept) :]]
+        first = _behind(known, plain[:sure])
+        self._stable += [word.text for word in words[first:sure]]
+
+    def _worth_showing(
+        self, words: Sequence[WrittenWord], agreed: int, first: int, *, whole: bool
+    ) -> list[str]:
+        """Those words from `first` on that are likely to stay, up to one that is not."""
+        rules = self._model.rules
+        shown: list[str] = []
+        for index in range(first, len(words)):
+            least = rules.agreed_probability if index < agreed else rules.show_probability
+            cut = index == len(words) - 1 and index >= agreed
+            if not whole and (cut or words[index].probability < least):
+                break
+            shown.append(words[index].text)
+        return shown
+
+    def _slide(self, window: Window, words: Sequence[WrittenWord], emission: LogProbs) -> None:
+        """Let the next windows begin in the longest pause between two stable words."""
+        hop = self._model.grid.hop
+        stable = len(self._stable) - len(self._kept)
+        places = word_frames([word.text for word in words], emission, self._model.vocabulary)
+        latest = (len(window.samples) - self._samples("slide_keep_ms")) // hop
+        pauses = [
+            (places[index + 1][0] - places[index][1], index + 1)
+            for index in range(min(stable, len(words)) - 1)
+            if places[index + 1][0] <= latest
+        ]
+        if not pauses:
+            return
+        _, count = max(pauses)
+        middle = (places[count - 1][1] + places[count][0]) // 2
+        self.settled_until = window.start + middle * hop
+        self._kept = self._stable[: len(self._kept) + count]
+        self._history = [before[count:] for before in self._history]
+        self.draft = tuple(token for word in words[count:] for token in word.tokens)
+
+    def _heard(self, words: Sequence[WrittenWord], emission: LogProbs) -> bool:
+        """The second opinion: an encoder-decoder has words for noise, too."""
+        rules, vocabulary = self._model.rules, self._model.vocabulary
+        if not words or not decode(emission, vocabulary):
+            return False
+        sure = certainty(emission, vocabulary)
+        mean = sum(word.probability for word in words) / len(words)
+        return sure >= rules.certain or (sure >= rules.doubtful and mean >= rules.probable)
+
+    def _opening(self, window: Window) -> _Opening:
+        return _Opening(continues=window.continues)
+
+    def _samples(self, rule: str) -> int:
+        milliseconds: int = getattr(self._model.rules, rule)
+        return milliseconds * SAMPLE_RATE // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """Spells an utterance's words: what `continues` a sentence begins with no capital.
+
+    A writer gives every window one. "I" and words with a capital further in keep theirs.
+    """
+
+    continues: bool
+
+    def __call__(self, words: Sequence[str]) -> list[str]:
+        spelled = list(words)
+        if self.continues and spelled:
+            first = spelled[0]
+            if not (_plain(first).split("'")[0] == "I" or first[1:] != first[1:].lower()):
+                spelled[0] = first[:1].lower() + first[1:]
+        return spelled
+
+
+def _written(reading: Reading) -> tuple[WrittenWord, ...]:
+    assert reading.words is not None
+    return reading.words
+
+
+def _plain(word: str) -> str:
+    """A word as it is compared: without case and punctuation."""
+    bare = "".join(letter for letter in word if letter.isalnum() or letter in "'’").upper()
+    return bare or word
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words both begin with."""
+    for index, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return index
+    return min(len(one), len(other))
+
+
+def _behind(known: Sequence[str], words: Sequence[str]) -> int:
+    """How many of `words` are the `known` ones: the beginning of fewest edits, the longest such."""
+    row = list(range(len(words) + 1))
+    for i, word in enumerate(known, start=1):
+        above, row = row, [i]
+        for j, other in enumerate(words, start=1):
+            row.append(min(above[j - 1] + (word != other), above[j] + 1, row[j - 1] + 1))
+    least = min(row)
+    return max(j for j, edits in enumerate(row) if edits == least)
+
+
+def _inside(times: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    """Times within a segment, in order, none of length zero where there is room."""
+    moved: list[tuple[int, int]] = []
+    at = start
+    for index, (first, last) in enumerate(times):
+        left = len(times) - 1 - index  # words that need a sample yet
+        first = min(max(first, at), max(end - left - 1, at))
+        last = min(max(last, first + 1), max(end - left, first + 1))
+        moved.append((first, last))
+        at = last
+    return moved

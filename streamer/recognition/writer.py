@@ -1,0 +1,121 @@
+"""Two ears: Moonshine writes, and the embedded SEW follows.
+
+    window ─┬─ Moonshine ──► words, with probabilities
+            └─ SEW ────────► emission: when they were said, and whether it was speech
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamer.core.ctc import FrameGrid, decode
+from streamer.core.writer_hypothesis import WriterHypothesis, WriterModel, WriterRules
+from streamer.core.window_planner import PADDING_LEVEL, WindowShape
+from streamer.messages import SAMPLE_RATE, Reading, WrittenWord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamer.config import Settings
+    from streamer.messages import LogProbs, Samples, Window
+    from streamer.recognition.moonshine import Moonshine, Writing
+    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
+
+RULES = WriterRules(
+    show_probability=0.7,
+    agreed_probability=0.3,
+    settle_windows=3,
+    certain=0.25,
+    doubtful=0.25,
+    probable=0.8,
+    slide_after_ms=10_000,
+    slide_keep_ms=3_000,
+)
+_STEP = SAMPLE_RATE // 50
+_SHAPE = WindowShape(FrameGrid(hop=_STEP, receptive=_STEP, stride=_STEP))
+_PREVIEW_TAIL = _FINAL_TAIL = 3 * SAMPLE_RATE // 10
+"""Zeros behind a window: half of what is made up at the edge of a preview goes away."""
+_FOLLOWED = 3 * SAMPLE_RATE
+"""Previews up to here are followed too, for a second opinion on noise."""
+_MISSED_SHARE, _MISSED_LETTERS = 0.4, 8
+_SHIFT = SAMPLE_RATE // 5
+"""A text with fewer than this share of the letters that the follower has, of so many at least, is
+asked for once more, with so much faint noise around it: now and then a writer says nothing of
+speech that is plain to hear."""
+
+
+class WriterRecognizer:
+    """See `streamer.recognition.Recognizer`.
+
+    Args:
+        writer: shared.
+        follower: shared.
+        name: what the model is called.
+    """
+
+    notice = None
+    shape = _SHAPE
+
+    def __init__(self, writer: Moonshine, follower: CtcRecognizer, name: str) -> None:
+        self.name = name
+        self._writer = writer
+        self._follower = follower
+
+    def hypothesis(self, settings: Settings) -> WriterHypothesis:
+        """The text of a stream's first utterance."""
+        model = WriterModel(self._follower.vocabulary, self._follower.grid, RULES)
+        return WriterHypothesis(model, settings)
+
+    def recognize(self, batch: Sequence[Window]) -> list[Reading]:
+        """Words and emissions; short and long previews alone are followed."""
+        return [self._recognize(window) for window in batch]
+
+    def _recognize(self, window: Window) -> Reading:
+        samples = window.samples
+        if window.kind == "preview":
+            writing = self._writer.write(_followed_by(samples, _PREVIEW_TAIL), window.draft)
+            follow = len(samples) <= _FOLLOWED or len(samples) > _slide_after()
+            return Reading(self._emission(samples) if follow else None, _words(writing))
+        emission = self._emission(samples)
+        writing = self._writer.write(_followed_by(samples, _FINAL_TAIL), window.draft)
+        heard = sum(len(word.text) for word in decode(emission, self._follower.vocabulary))
+        if heard >= _MISSED_LETTERS and _letters(writing) < _MISSED_SHARE * heard:
+            again = self._writer.write(_in_quiet_room(samples))
+            writing = max(writing, again, key=_letters)
+        return Reading(emission, _words(writing))
+
+    def _emission(self, samples: Samples) -> LogProbs:
+        grid = self._follower.grid
+        return self._follower.log_probs(_padded(samples, grid.fit(len(samples)) - len(samples)))
+
+
+def _slide_after() -> int:
+    return RULES.slide_after_ms * SAMPLE_RATE // 1000
+
+
+def _followed_by(samples: Samples, zeros: int) -> Samples:
+    return np.concatenate((samples, np.zeros(zeros, np.float32)))
+
+
+def _padded(samples: Samples, missing: int) -> Samples:
+    """With faint noise behind it: zeros would be a new sound to a network with group norm."""
+    noise = np.random.default_rng(0).standard_normal(missing, np.float32)
+    return np.concatenate((samples, noise * np.float32(PADDING_LEVEL)))
+
+
+def _in_quiet_room(samples: Samples) -> Samples:
+    noise = np.random.default_rng(0).standard_normal(_SHIFT, np.float32)
+    return _padded(np.concatenate((noise * np.float32(PADDING_LEVEL), samples)), 2 * _SHIFT)
+
+
+def _letters(writing: Writing) -> int:
+    return sum(letter.isalpha() for word in writing.words for letter in word.text)
+
+
+def _words(writing: Writing) -> tuple[WrittenWord, ...]:
+    return tuple(
+        WrittenWord(word.text, writing.tokens[word.first : word.end], word.probability)
+        for word in writing.words
+    )
