@@ -18,6 +18,7 @@ from streamer.errors import SettingsError
 
 DEFAULT_MODEL = "asapp/sew-tiny-100k-ft-ls100h"
 EMBEDDED_MODEL = "embedded-sew"
+MOONSHINE_MODEL = "moonshine-tiny"
 NO_LM = "none"
 
 _RANGES: dict[str, tuple[float, float]] = {

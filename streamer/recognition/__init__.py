@@ -11,9 +11,10 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Protocol
 
-from streamer.config import Settings
+from streamer.config import EMBEDDED_MODEL, Settings
 from streamer.recognition.checkpoint_files import read_calibration
 from streamer.recognition.checkpoints import Checkpoint, resolve
+from streamer.recognition.moonshine_files import holds_moonshine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from streamer.core.window_planner import WindowShape
     from streamer.messages import Reading, Window
     from streamer.recognition.finetuning import FineTuning
-    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
+    from streamer.recognition.writer import WriterRecognizer
 
 __all__ = ["Checkpoint", "Recognizer", "load_finetuning", "load_recognizer", "resolve"]
 
@@ -61,7 +62,7 @@ _BEFORE_TORCH = {
 
 def load_recognizer(
     model: str | Settings | None = None, *, checkpoint: Checkpoint | None = None
-) -> CtcRecognizer:
+) -> Recognizer:
     """Find the model that the settings name, load it and warm it up.
 
     Args:
@@ -80,17 +81,31 @@ def load_recognizer(
         checkpoint = resolve(settings.model)
         if checkpoint.notice:
             warnings.warn(checkpoint.notice, stacklevel=2)
+    if holds_moonshine(checkpoint.folder):
+        return _load_writer(checkpoint, settings)
     for variable, value in _BEFORE_TORCH.items():
         os.environ.setdefault(variable, value)
     from streamer.recognition.decoder_files import load_decoder
-    from streamer.recognition.recognizer import Recognizer
+    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
 
-    recognizer = Recognizer(checkpoint, accelerator=settings.accelerator, threads=settings.threads)
+    recognizer = CtcRecognizer(
+        checkpoint, accelerator=settings.accelerator, threads=settings.threads
+    )
     recognizer.decoder = load_decoder(settings, recognizer.vocabulary, checkpoint.folder)
     recognizer.calibration = read_calibration(
         checkpoint.folder, with_lm=recognizer.decoder.has_language_model
     )
     return recognizer
+
+
+def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer:
+    from streamer.recognition.moonshine import Moonshine
+    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
+    from streamer.recognition.writer import WriterRecognizer
+
+    follower = CtcRecognizer(resolve(EMBEDDED_MODEL), accelerator="cpu", threads=settings.threads)
+    writer = Moonshine(checkpoint.folder, threads=settings.threads or 1)
+    return WriterRecognizer(writer, follower, checkpoint.name)
 
 
 def load_finetuning(

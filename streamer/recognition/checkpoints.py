@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.config import DEFAULT_MODEL, EMBEDDED_MODEL
+from streamer.config import DEFAULT_MODEL, EMBEDDED_MODEL, MOONSHINE_MODEL
 from streamer.errors import ModelError
 from streamer.recognition.checkpoint_files import (
     CALIBRATION,
@@ -26,6 +26,7 @@ from streamer.recognition.checkpoint_files import (
     VOCABULARY,
     read_json,
 )
+from streamer.recognition.moonshine_files import holds_moonshine, installed_folder
 
 CONNECT_SECONDS = 4.0
 """How long the hub may take to answer first: a name server that never does blocks for longer."""
@@ -53,8 +54,8 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
     """Find the folder of a model.
 
     Args:
-        name: `embedded-sew`, a folder or a hub name. Only for the default model is the embedded one
-            taken instead where it is not to be had.
+        name: `moonshine-tiny`, `embedded-sew`, a folder or a hub name. Only for the default model
+            is the embedded one taken instead where it is not to be had.
         progress: show a download on stderr.
         letters: whether it must have learned letters; one that is pre-trained only has no
             vocabulary.
@@ -64,8 +65,12 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
     """
     if name == EMBEDDED_MODEL:
         return Checkpoint(EMBEDDED_FOLDER, EMBEDDED_MODEL)
+    if name == MOONSHINE_MODEL:
+        return Checkpoint(installed_folder(), MOONSHINE_MODEL)
     folder = Path(os.path.expanduser(name))
     if name and folder.is_dir():
+        if holds_moonshine(folder):
+            return Checkpoint(folder, name)
         if lacking := _lacking(folder, letters):
             raise ModelError(
                 f"{name}: no {lacking} in this folder; name one that holds a CTC model"

@@ -1,7 +1,7 @@
 """Two ears: Moonshine writes, and the embedded SEW follows.
 
-    window ─┬─ Moonshine ──► words, with probabilities
-            └─ SEW ────────► emission: when they were said, and whether it was speech
+window ─┬─ Moonshine ──► words, with probabilities
+        └─ SEW ────────► emission: when they were said, and whether it was speech
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamer.core.ctc import FrameGrid, decode
-from streamer.core.writer_hypothesis import WriterHypothesis, WriterModel, WriterRules
 from streamer.core.window_planner import PADDING_LEVEL, WindowShape
+from streamer.core.writer_hypothesis import WriterHypothesis, WriterModel, WriterRules
 from streamer.messages import SAMPLE_RATE, Reading, WrittenWord
 
 if TYPE_CHECKING:

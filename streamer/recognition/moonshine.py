@@ -1,0 +1,201 @@
+"""Moonshine tiny, an encoder-decoder for English, in ONNX Runtime: samples → words.
+
+    samples ─ encoder ─► hidden states ─ decoder, token by token ─► Writing
+
+The decoder takes the most probable token each time, until it says that the text ends, a token
+limit is reached or the text goes round in a loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import onnxruntime
+
+from streamer.errors import ModelError
+from streamer.messages import SAMPLE_RATE
+from streamer.recognition.moonshine_files import DECODER, ENCODER, TOKENIZER, Tokenizer, verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streamer.messages import Samples
+
+_BEGIN, _END = 1, 2
+_HEADS, _HEAD_SIZE = 8, 36
+_SHORTEST = 895
+"""Samples of which the encoder makes its first hidden state."""
+_TOKENS_PER_SECOND, _SPARE_TOKENS = 6.5, 3
+"""The fastest readers need 6; what goes on beyond is made up."""
+_LOOP_TOKENS, _LOOP_TURNS = 12, 3
+"""A loop: so many tokens at least, in so many turns at least. People say "no, no, no"."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenWord:
+    """A word as written, case and attached punctuation included.
+
+    Its tokens are `first` (inclusive) to `end` (exclusive). `probability` is that of its least
+    probable token; tokens without a letter or digit do not count in a word that has others.
+    """
+
+    text: str
+    probability: float
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What was written of one window."""
+
+    tokens: tuple[int, ...]
+    """Without begin and end."""
+    probabilities: tuple[float, ...]
+    """Of each token, given those before it."""
+    end_probability: float
+    """Of the text's end after the last token."""
+    ended: Literal["end", "limit", "loop"]
+    """`end`: by the model; `limit`: more tokens than can be said in the time; `loop`: the text went
+    round, and only the first turn was kept."""
+    words: tuple[WrittenWord, ...]
+
+    @property
+    def text(self) -> str:
+        """All words."""
+        return " ".join(word.text for word in self.words)
+
+
+class Moonshine:
+    """A loaded model: immutable, and shared by threads."""
+
+    def __init__(self, folder: Path, *, threads: int = 1) -> None:
+        """Load the model.
+
+        Args:
+            folder: holds its three files.
+            threads: that one call of `write` may use.
+
+        Raises:
+            ModelError: a file is missing, damaged or another model's.
+        """
+        verify(folder)
+        self._tokenizer = Tokenizer(folder / TOKENIZER)
+        self._encoder = _load(folder / ENCODER, threads)
+        self._decoder = _load(folder / DECODER, threads)
+        self._past = [
+            tensor.name for tensor in self._decoder.get_inputs() if tensor.name.startswith("past")
+        ]
+        # The branch with a cache only hands the encoder's part of it through: not asking for it
+        # saves its copy.
+        self._present = [name.replace("past_key_values", "present") for name in self._past]
+
+    def write(self, samples: Samples, draft: Sequence[int] = ()) -> Writing:
+        """Write down what is said in a window.
+
+        Args:
+            samples: shape (n,), at 16 kHz. In less than 0.06 s there are no words.
+            draft: tokens that are expected, such as those of a shorter window. They may save time;
+                the text does not depend on them.
+        """
+        if len(samples) < _SHORTEST:
+            return Writing((), (), 1.0, "end", ())
+        inputs = {
+            "input_values": np.ascontiguousarray(samples, np.float32)[None],
+            "attention_mask": np.ones((1, len(samples)), np.int64),
+        }
+        hidden = self._encoder.run(None, inputs)[0]
+        return self._decode(hidden, token_limit(len(samples)))
+
+    def _decode(self, hidden: Any, limit: int) -> Writing:
+        cache = {name: np.zeros((1, _HEADS, 0, _HEAD_SIZE), np.float32) for name in self._past}
+        inputs = {
+            "encoder_attention_mask": np.ones((1, 1), np.int64),  # its values are not looked at
+            "encoder_hidden_states": hidden,
+            "use_cache_branch": np.array([False]),
+        }
+        asked = ["logits", *self._present]
+        token, tokens = _BEGIN, list[int]()
+        probabilities, ends = list[float](), list[float]()
+        while True:
+            result = self._decoder.run(asked, {**inputs, **cache, "input_ids": np.array([[token]])})
+            cache |= {name.replace("present", "past_key_values"): value
+                      for name, value in zip(asked[1:], result[1:], strict=True)}  # fmt: skip
+            inputs["use_cache_branch"] = np.array([True])
+            asked = [name for name in asked if ".encoder." not in name]
+            token, probability, end = _most_probable(result[0][0, -1])
+            ends.append(end)
+            if token == _END or len(tokens) == limit:
+                return self._writing(
+                    tokens, probabilities, end, "end" if token == _END else "limit"
+                )
+            tokens.append(token)
+            probabilities.append(probability)
+            kept = without_loop(tokens)
+            if kept is not None:
+                return self._writing(tokens[:kept], probabilities[:kept], ends[kept], "loop")
+
+    def _writing(
+        self,
+        tokens: Sequence[int],
+        probabilities: Sequence[float],
+        end_probability: float,
+        ended: Literal["end", "limit", "loop"],
+    ) -> Writing:
+        starts = [
+            at for at, token in enumerate(tokens) if not at or self._tokenizer.opens_word(token)
+        ]
+        words = []
+        for first, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
+            text = self._tokenizer.spell(tuple(tokens[first:end])).strip()
+            if not text:
+                continue
+            counted = [
+                probabilities[at]
+                for at in range(first, end)
+                if any(letter.isalnum() for letter in self._tokenizer.spell((tokens[at],)))
+            ]
+            words.append(WrittenWord(text, min(counted or probabilities[first:end]), first, end))
+        return Writing(tuple(tokens), tuple(probabilities), end_probability, ended, tuple(words))
+
+
+def token_limit(samples: int) -> int:
+    """How many tokens a window of so many samples may have."""
+    return int(samples / SAMPLE_RATE * _TOKENS_PER_SECOND) + _SPARE_TOKENS
+
+
+def without_loop(tokens: Sequence[int]) -> int | None:
+    """How many tokens to keep of a text that has just begun to go round, or `None`."""
+    for period in range(1, len(tokens) // _LOOP_TURNS + 1):
+        length = period * max(_LOOP_TURNS, -(-_LOOP_TOKENS // period))
+        if length <= len(tokens) and all(
+            tokens[at] == tokens[at - period]
+            for at in range(len(tokens) - length + period, len(tokens))
+        ):
+            return len(tokens) - length + period
+    return None
+
+
+def _most_probable(logits: Any) -> tuple[int, float, float]:
+    """The most probable token, its probability and that of the end."""
+    token = int(logits.argmax())
+    weights = np.exp(logits - logits[token])
+    total = float(weights.sum(dtype=np.float64))
+    return token, 1.0 / total, float(weights[_END]) / total
+
+
+def _load(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    # A thread that spins while it waits takes a core from the program that is beside it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a class for each kind of damage
+        raise ModelError(
+            f"{path}: ONNX Runtime {onnxruntime.__version__} does not load it"
+        ) from error
