@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +62,7 @@ def word_frames(
         letters = spelled(word, vocabulary) or [wildcard]
         bounds.append((len(text), len(text) + len(letters)))
         text += letters
-    repeats = sum(one == other for one, other in zip(text, text[1:], strict=False))
+    repeats = sum(one == other for one, other in pairwise(text))
     if len(emission) < len(text) + repeats:
         return _in_proportion(words, len(emission))
     joker = emission.max(axis=1, keepdims=True) - np.float32(WILDCARD_COST)
