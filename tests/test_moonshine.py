@@ -16,6 +16,7 @@ from conftest import model_error, word_errors
 from streamer.recognition import moonshine_files
 from streamer.recognition.checkpoints import resolve
 from streamer.recognition.moonshine import Moonshine, token_limit, without_loop
+from streamer.recognition.moonshine_decoder import Decoder, DecoderState
 
 FILES = list(moonshine_files.SHA256)
 
@@ -116,6 +117,98 @@ def test_windows_without_words_or_too_short_for_them_do_no_harm(moonshine, lengt
 )
 def test_a_text_that_goes_round_keeps_its_first_turn(tokens, kept):
     assert without_loop(tokens) == kept
+
+
+# --- drafts -------------------------------------------------------------------------------------
+
+
+def drafts(tokens: tuple[int, ...], random: np.random.Generator) -> dict[str, list[int]]:
+    """Right ones, wrong ones, and what nobody would give on purpose."""
+    right, half = list(tokens), list(tokens[: len(tokens) // 2])
+    noise = random.integers(0, 32_768, 300).tolist()
+    return {
+        "right": right,
+        "without the end": right[:-3],
+        "one wrong": [*half, 777, *right[len(half) + 1 :]],
+        "one missing": right[1:],
+        "random": noise,
+        "half, then random": half + noise,
+        "said twice": right * 2,
+        "the same again and again": half + half[-1:] * 200,
+        "begin and end inside": [*half, 1, 2, 1, 0, *right],
+        "no tokens at all": [-1, 32_768, 10**9],
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "1688-142285-0002.flac",  # twelve tokens
+        "1998-15444-0001.flac",
+        "2033-164914-0003.flac",
+    ],
+)
+def test_what_is_written_does_not_depend_on_the_draft(moonshine, speech_dir, name):
+    assert moonshine.uses_drafts
+    samples, _ = clip(speech_dir, name)
+    random = np.random.default_rng(0)
+    before: tuple[int, ...] = ()
+    for seconds in (0.7, 1.5, 2.2, 3.4, 5.0):
+        window = samples[: int(seconds * 16_000)]
+        writing = moonshine.write(window)
+        for kind, draft in drafts(writing.tokens, random).items():
+            assert moonshine.write(window, draft) == writing, (seconds, kind)
+        assert moonshine.write(window, before) == writing, seconds
+        before = writing.tokens
+
+
+def test_a_text_that_goes_round_is_the_same_with_any_draft(moonshine, monkeypatch):
+    """The decoder is replaced: recordings that make this model go round are rare."""
+    text = [50, 51, *[60, 61, 62, 63] * 9]
+    monkeypatch.setattr(moonshine, "_decoder", Scripted(text))
+    silence = np.zeros(160_000, np.float32)
+    written = [moonshine.write(silence, text[:length]) for length in (0, 1, 5, 13, 14, 15, 38)]
+    assert written[0].ended == "loop"
+    assert written[0].tokens == (50, 51, 60, 61, 62, 63)
+    assert all(writing == written[0] for writing in written)
+
+
+class Scripted:
+    """A decoder that wants one text, whatever it is given."""
+
+    independent = True
+    vocabulary = 32_768
+
+    def __init__(self, text: list[int]) -> None:
+        self._text = text
+
+    def begin(self, hidden: object) -> DecoderState:
+        return DecoderState({})
+
+    def extend(self, state: DecoderState, tokens: list[int]) -> np.ndarray:
+        logits = np.zeros((len(tokens), self.vocabulary), np.float32)
+        for row in logits:
+            row[self._text[state.length] if state.length < len(self._text) else 2] = 20
+            row[2] += state.length / 100
+            state.length += 1
+        return logits
+
+
+def test_where_the_processor_rounds_differently_drafts_are_left_alone(monkeypatch, speech_dir):
+    monkeypatch.setattr(Decoder, "_is_independent", lambda decoder: False)
+    moonshine = Moonshine(model_folder())
+    assert not moonshine.uses_drafts
+    lengths = []
+    extend = Decoder.extend
+
+    def counted(decoder: Decoder, state: DecoderState, tokens: list[int]) -> object:
+        lengths.append(len(tokens))
+        return extend(decoder, state, tokens)
+
+    monkeypatch.setattr(Decoder, "extend", counted)
+    samples, _ = clip(speech_dir, "1688-142285-0002.flac")
+    moonshine.write(samples, moonshine.write(samples).tokens)
+    assert set(lengths) == {1}
 
 
 def test_several_threads_share_one_model(moonshine, speech_dir):

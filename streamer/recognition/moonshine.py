@@ -3,11 +3,15 @@
     samples ─ encoder ─► hidden states ─ decoder, token by token ─► Writing
 
 The decoder takes the most probable token each time, until it says that the text ends, a token
-limit is reached or the text goes round in a loop.
+limit is reached or the text goes round in a loop. Tokens of a *draft* are computed in one run and
+believed as far as each of them is the most probable one; the rest is computed step by step. A run
+gives each token the logits that single steps give it, to the last bit, so that a draft changes
+nothing but the time.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +21,7 @@ import onnxruntime
 
 from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE
+from streamer.recognition.moonshine_decoder import Decoder
 from streamer.recognition.moonshine_files import DECODER, ENCODER, TOKENIZER, Tokenizer, verify
 
 if TYPE_CHECKING:
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
     from streamer.messages import Samples
 
 _BEGIN, _END = 1, 2
-_HEADS, _HEAD_SIZE = 8, 36
 _SHORTEST = 895
 """Samples of which the encoder makes its first hidden state."""
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 6.5, 3
@@ -84,14 +88,22 @@ class Moonshine:
         """
         verify(folder)
         self._tokenizer = Tokenizer(folder / TOKENIZER)
-        self._encoder = _load(folder / ENCODER, threads)
-        self._decoder = _load(folder / DECODER, threads)
-        self._past = [
-            tensor.name for tensor in self._decoder.get_inputs() if tensor.name.startswith("past")
-        ]
-        # The branch with a cache only hands the encoder's part of it through: not asking for it
-        # saves its copy.
-        self._present = [name.replace("past_key_values", "present") for name in self._past]
+        try:
+            self._encoder = onnxruntime.InferenceSession(
+                str(folder / ENCODER), _options(threads), ["CPUExecutionProvider"]
+            )
+            self._decoder = Decoder((folder / DECODER).read_bytes(), lambda: _options(threads))
+        except Exception as error:  # ONNX Runtime has a class for each reason
+            raise ModelError(
+                f"{folder}: ONNX Runtime {onnxruntime.__version__} cannot run this model; "
+                "`pip install -U onnxruntime`"
+            ) from error
+
+    @property
+    def uses_drafts(self) -> bool:
+        """Whether drafts save time: not where this processor's kernels round a token's logits
+        differently in a run with others, since the text would depend on them."""
+        return self._decoder.independent
 
     def write(self, samples: Samples, draft: Sequence[int] = ()) -> Writing:
         """Write down what is said in a window.
@@ -99,7 +111,7 @@ class Moonshine:
         Args:
             samples: shape (n,), at 16 kHz. In less than 0.06 s there are no words.
             draft: tokens that are expected, such as those of a shorter window. They may save time;
-                the text does not depend on them.
+                what is written does not depend on them.
         """
         if len(samples) < _SHORTEST:
             return Writing((), (), 1.0, "end", ())
@@ -107,26 +119,23 @@ class Moonshine:
             "input_values": np.ascontiguousarray(samples, np.float32)[None],
             "attention_mask": np.ones((1, len(samples)), np.int64),
         }
-        hidden = self._encoder.run(None, inputs)[0]
-        return self._decode(hidden, token_limit(len(samples)))
+        hidden = self._encoder.run(None, inputs)[0][0]
+        limit = token_limit(len(samples))
+        return self._decode(hidden, limit, self._usable(draft)[:limit])
 
-    def _decode(self, hidden: Any, limit: int) -> Writing:
-        cache = {name: np.zeros((1, _HEADS, 0, _HEAD_SIZE), np.float32) for name in self._past}
-        inputs = {
-            "encoder_attention_mask": np.ones((1, 1), np.int64),  # its values are not looked at
-            "encoder_hidden_states": hidden,
-            "use_cache_branch": np.array([False]),
-        }
-        asked = ["logits", *self._present]
-        token, tokens = _BEGIN, list[int]()
-        probabilities, ends = list[float](), list[float]()
+    def _usable(self, draft: Sequence[int]) -> list[int]:
+        """The draft up to its first token that no text has."""
+        if not self.uses_drafts:
+            return []
+        vocabulary = self._decoder.vocabulary
+        return [*itertools.takewhile(lambda token: _END < token < vocabulary, map(int, draft))]
+
+    def _decode(self, hidden: Any, limit: int, draft: list[int]) -> Writing:
+        state = self._decoder.begin(hidden)
+        rows = iter(self._decoder.extend(state, [_BEGIN, *draft]))
+        tokens, probabilities, ends = list[int](), list[float](), list[float]()
         while True:
-            result = self._decoder.run(asked, {**inputs, **cache, "input_ids": np.array([[token]])})
-            cache |= {name.replace("present", "past_key_values"): value
-                      for name, value in zip(asked[1:], result[1:], strict=True)}  # fmt: skip
-            inputs["use_cache_branch"] = np.array([True])
-            asked = [name for name in asked if ".encoder." not in name]
-            token, probability, end = _most_probable(result[0][0, -1])
+            token, probability, end = _most_probable(next(rows))
             ends.append(end)
             if token == _END or len(tokens) == limit:
                 return self._writing(
@@ -137,6 +146,10 @@ class Moonshine:
             kept = without_loop(tokens)
             if kept is not None:
                 return self._writing(tokens[:kept], probabilities[:kept], ends[kept], "loop")
+            if tokens != draft[: len(tokens)]:
+                if state.length > len(tokens):
+                    state.cut(len(tokens))
+                rows = iter(self._decoder.extend(state, [token]))
 
     def _writing(
         self,
@@ -187,15 +200,10 @@ def _most_probable(logits: Any) -> tuple[int, float, float]:
     return token, 1.0 / total, float(weights[_END]) / total
 
 
-def _load(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4
-    # A thread that spins while it waits takes a core from the program that is beside it.
+    # A thread that spins while it waits takes a core from the program beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has a class for each kind of damage
-        raise ModelError(
-            f"{path}: ONNX Runtime {onnxruntime.__version__} does not load it"
-        ) from error
+    return options
