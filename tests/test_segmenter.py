@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from streamer.config import Settings
-from streamer.core.ctc import FrameGrid
 from streamer.core.segmenter import (
     DETECTOR_LAG_MS,
     EDGE_CONTEXT_MS,
     SPLIT_CONTEXT_MS,
     Segmenter,
 )
+
+from streamer.config import Settings
+from streamer.core.ctc import FrameGrid
 from streamer.messages import SAMPLE_RATE
 
 SEW = FrameGrid(hop=320, receptive=400, stride=640)

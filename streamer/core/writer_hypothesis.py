@@ -17,6 +17,7 @@ words before it will not be written again: the next windows begin in the pause.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress, takewhile
 from typing import TYPE_CHECKING
 
 from streamer.core.ctc import certainty, decode
@@ -37,7 +38,8 @@ class WriterRules:
     """How live text is made of one writer's words; chosen by `training/writer_rules.py`.
 
     A tentative word is shown from a probability of `show_probability`, or of `agreed_probability`
-    if the window before had it too. A word is stable once `settle_windows` windows in a row had it.
+    if the window before had it too. A word is stable once `settle_windows` windows in a row had it
+    and it has a probability of `settle_probability`.
 
     An utterance is speech if the follower is certain of its letters (`streamer.core.ctc.certainty`)
     by `certain`, or by `doubtful` where the writer's words have a mean probability of `probable`.
@@ -49,6 +51,7 @@ class WriterRules:
     show_probability: float
     agreed_probability: float
     settle_windows: int
+    settle_probability: float
     certain: float
     doubtful: float
     probable: float
@@ -150,7 +153,8 @@ class WriterHypothesis:
         sure = min([len(words) - 1, *agreed])
         known = [_plain(word) for word in self._stable[len(self._kept) :]]
         first = _behind(known, plain[:sure])
-        self._stable += [word.text for word in words[first:sure]]
+        likely = (w.probability >= self._model.rules.settle_probability for w in words[first:sure])
+        self._stable += [word.text for word in compress(words[first:sure], takewhile(bool, likely))]
 
     def _worth_showing(
         self, words: Sequence[WrittenWord], agreed: int, first: int, *, whole: bool

@@ -27,6 +27,7 @@ RULES = WriterRules(
     show_probability=0.7,
     agreed_probability=0.3,
     settle_windows=3,
+    settle_probability=0.5,
     certain=0.25,
     doubtful=0.25,
     probable=0.8,
@@ -53,6 +54,9 @@ class WriterRecognizer:
         writer: shared.
         follower: shared.
         name: what the model is called.
+
+    Attributes:
+        model: what its hypotheses know of it.
     """
 
     notice = None
@@ -60,13 +64,13 @@ class WriterRecognizer:
 
     def __init__(self, writer: Moonshine, follower: CtcRecognizer, name: str) -> None:
         self.name = name
+        self.model = WriterModel(follower.vocabulary, follower.grid, RULES)
         self._writer = writer
         self._follower = follower
 
     def hypothesis(self, settings: Settings) -> WriterHypothesis:
         """The text of a stream's first utterance."""
-        model = WriterModel(self._follower.vocabulary, self._follower.grid, RULES)
-        return WriterHypothesis(model, settings)
+        return WriterHypothesis(self.model, settings)
 
     def recognize(self, batch: Sequence[Window]) -> list[Reading]:
         """Words and emissions; short and long previews alone are followed."""
