@@ -167,7 +167,7 @@ class Transcriber:
         foreseen, self._foreseen = self._foreseen, None
         if foreseen and foreseen[0] == asked:
             return foreseen[1]
-        log_probs = self._recognizer.log_probs(window.samples, draft=window.draft)
+        log_probs = self._recognizer.log_probs(window.samples)
         if window.whole and not window.last:
             self._foreseen = asked, log_probs
         return log_probs

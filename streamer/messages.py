@@ -81,11 +81,6 @@ class Window:
     continues: bool
     due: int
 
-    @property
-    def draft(self) -> bool:
-        """Whether a draft of its emission will do, since no final text is made of it."""
-        return not (self.whole or self.last)
-
 
 @dataclass(frozen=True, slots=True)
 class Word:

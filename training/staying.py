@@ -56,7 +56,7 @@ def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[int, float, fl
     stitcher = Stitcher(recognizer.vocabulary, recognizer.decoder, right_context)
     looks: list[tuple[list[FrameWord], int, int]] = []  # words, how many are stable, frames
     for window in segmenter.push(np.concatenate((pause, samples, pause))) + segmenter.flush():
-        log_probs = recognizer.log_probs(window.samples, draft=window.draft)
+        log_probs = recognizer.log_probs(window.samples)
         if not window.last:
             first = (window.start - window.onset) // grid.hop + window.left
             frames = len(stitcher.preview(first, log_probs[window.left :]))

@@ -14,6 +14,9 @@ from streamer.messages import SAMPLE_RATE
 
 CONFIG = "config.json"
 VOCABULARY = "vocab.json"
+SAFETENSORS = "model.safetensors"
+GRAPH = "sew.onnx"
+"""What ONNX Runtime computes with those weights."""
 CALIBRATION = "calibration.json"
 """Ours alone; of these weights and no others, so it is copied with nothing."""
 LANGUAGE_MODEL = "words.arpa.gz"
