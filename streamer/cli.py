@@ -313,7 +313,7 @@ def _check_model(settings: Settings) -> Iterator[Check]:
     except ModelError as error:
         yield Check("model", "problem", str(error))
         return
-    found = f"{recognizer.name} on {recognizer.device}"
+    found = f"{recognizer.name} on {recognizer.accelerator}"
     yield Check("model", "warning" if checkpoint.notice else "ok", checkpoint.notice or found)
     window = np.zeros(recognizer.grid.fit(settings.preview_window_ms * SAMPLE_RATE // 1000))
     began = time.perf_counter()

@@ -17,7 +17,7 @@ from streamer.sources.files import AudioFile
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from streamer.recognition.recognizer import Recognizer
+    from streamer.recognition import Recognizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from streamer.recognition.flops import (
     chunked_pipeline,
     gflop_per_second_of_audio,
     matrix_gflop_per_second,
-    threads,
 )
 from streamer.recognition.random_model import write_random_sew_tiny
 from streamer.sources.files import read_audio
@@ -41,21 +40,20 @@ def test_a_smaller_network_asks_for_less():
 
 
 def test_the_machine_multiplies():
-    assert matrix_gflop_per_second("cpu") > 0.1
-    assert threads() >= 1
+    assert matrix_gflop_per_second("cpu", 1) > 0.1
 
 
 def test_the_pipeline_hears_the_same_weights(recognizer):
     samples, _ = read_audio(RECORDING)
     samples = samples[: recognizer.grid.fit(8 * 16_000)]
-    transcribe = chunked_pipeline(resolve("embedded-sew"), "cpu", chunk_s=10, stride_s=10 / 6)
+    transcribe = chunked_pipeline(resolve("embedded-sew"), "cpu", 1, chunk_s=10, stride_s=10 / 6)
     words = decode(recognizer.log_probs(samples), recognizer.vocabulary)
     assert transcribe(samples, 1) == " ".join(word.text for word in words)
 
 
 def test_several_chunks_to_a_batch_say_much_the_same():
     samples, _ = read_audio(RECORDING)
-    transcribe = chunked_pipeline(resolve("embedded-sew"), "cpu", chunk_s=5, stride_s=5 / 6)
+    transcribe = chunked_pipeline(resolve("embedded-sew"), "cpu", 1, chunk_s=5, stride_s=5 / 6)
     one, four = (transcribe(samples, batch).split() for batch in (1, 4))
     assert len(one) > 30
     assert len(set(one) & set(four)) > 0.8 * len(set(one))

@@ -104,7 +104,7 @@ def copy(sew, tmp_path):
 
 
 def load(folder, **options):
-    return Recognizer(resolve(str(folder)), accelerator="cpu", **options)
+    return Recognizer(resolve(str(folder)), **{"accelerator": "cpu", **options})
 
 
 def noise(samples, seed=0):
@@ -159,21 +159,21 @@ def test_silence_gives_finite_numbers(embedded):
 
 def test_frames_that_are_no_numbers_say_nothing(embedded, monkeypatch):
     """As where half precision overflows."""
-    plain = embedded._logits
+    plain = embedded._network
 
-    def overflowing(values, *, draft):
-        logits = plain(values, draft=draft).clone()
-        logits[:, 10:20] = torch.nan
+    def overflowing(samples):
+        logits = plain(samples)
+        logits[:, 10:20] = np.nan
         return logits
 
     expected = embedded.log_probs(noise(32_080))
-    monkeypatch.setattr(embedded, "_logits", overflowing)
+    monkeypatch.setattr(embedded, "_network", overflowing)
     found = embedded.log_probs(noise(32_080))
     assert (found[10:20].argmax(axis=1) == embedded.vocabulary.blank).all()
     assert np.isfinite(found).all()
     expected[10:20] = found[10:20]
     np.testing.assert_array_equal(found, expected)
-    embedded.read(found)
+    embedded.decoder(found)
 
 
 def test_a_window_always_gives_the_same_result(embedded):
@@ -218,7 +218,7 @@ def test_the_embedded_model_gives_what_plain_transformers_code_gives(embedded):
 
 
 def test_the_recognizer_says_what_it_is(embedded):
-    assert (embedded.name, embedded.device, embedded.notice) == ("embedded-sew", "cpu", None)
+    assert (embedded.name, embedded.accelerator, embedded.notice) == ("embedded-sew", "cpu", None)
     assert embedded.vocabulary.tokens == tuple(VOCABULARY)
     assert (embedded.vocabulary.blank, embedded.vocabulary.delimiter) == (0, 4)
 
@@ -227,15 +227,31 @@ def test_a_notice_travels_with_the_recognizer(sew):
     assert Recognizer(Checkpoint(sew, "small", "not there")).notice == "not there"
 
 
-def test_the_number_of_threads_can_be_set(sew):
+def test_a_recognizer_keeps_its_threads_when_another_is_loaded(sew, monkeypatch):
+    """In torch the number is one for the whole process."""
     before = torch.get_num_threads()
-    try:
-        load(sew, threads=2)
-        assert torch.get_num_threads() == 2
-        load(sew)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
+    first, second = load(sew, threads=2), load(sew)
+    assert (first.threads, second.threads) == (2, 1)
+    seen = []
+    forward = transformers.SEWForCTC.forward
+
+    def watched(*arguments, **options):
+        seen.append(torch.get_num_threads())
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(transformers.SEWForCTC, "forward", watched)
+    for recognizer in (first, second, first):
+        recognizer.log_probs(noise(16_080))
+    assert seen == [2, 1, 2]
+    assert torch.get_num_threads() == before
+
+
+def test_the_embedded_model_keeps_its_threads_and_letters_whatever_their_number():
+    one, two = (load("embedded-sew", threads=number) for number in (0, 2))
+    assert (one.threads, two.threads) == (1, 2)
+    expected = two.log_probs(noise(64_080))
+    np.testing.assert_allclose(one.log_probs(noise(64_080)), expected, atol=1e-4)
+    np.testing.assert_array_equal(two.log_probs(noise(64_080)), expected)
 
 
 @pytest.mark.parametrize("accelerator", ["cuda", "mps"])

@@ -37,10 +37,10 @@ class Remembering:
         self._recognizer = recognizer
         self._known = {}
 
-    def log_probs(self, samples, *, draft=False):
-        key = samples.tobytes(), draft
+    def log_probs(self, samples):
+        key = samples.tobytes()
         if key not in self._known:
-            self._known[key] = self._recognizer.log_probs(samples, draft=draft)
+            self._known[key] = self._recognizer.log_probs(samples)
         return self._known[key]
 
 
@@ -121,9 +121,9 @@ def test_a_final_text_is_ready_when_the_end_is_sure(recognizer, recording):
     asked = []
 
     class Counting(Remembering):
-        def log_probs(self, samples, *, draft=False):
+        def log_probs(self, samples):
             asked.append(len(samples))
-            return super().log_probs(samples, draft=draft)
+            return super().log_probs(samples)
 
     transcriber = Transcriber(Counting(recognizer), SAMPLE_RATE)
     waited_for = []
@@ -134,25 +134,6 @@ def test_a_final_text_is_ready_when_the_end_is_sure(recognizer, recording):
             waited_for.append(len(asked) - before)
     assert len(waited_for) > 3
     assert set(waited_for) == {0}
-
-
-def test_no_final_text_is_made_of_a_draft(recognizer, recording):
-    class Noting(Remembering):
-        def __init__(self):
-            super().__init__(recognizer)
-            self.asked = {True: set(), False: set()}
-
-        def log_probs(self, samples, *, draft=False):
-            self.asked[draft].add(samples.tobytes())
-            return super().log_probs(samples, draft=draft)
-
-    live, offline = Noting(), Noting()
-    transcribed(live, [recording])
-    transcribed(offline, [recording], previews=False)
-    assert offline.asked[False] <= live.asked[False]
-    assert not offline.asked[True]
-    # The rest of the previews, which are nine tenths of what is asked for.
-    assert len(live.asked[True]) > 3 * len(live.asked[False])
 
 
 def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):

@@ -39,7 +39,7 @@ SOFTEST_DB = 24.0
 class Noting:
     """A recognizer that notes of each final window (certainty, mean probability, words)."""
 
-    notice = None
+    accelerator = "cpu"
 
     def __init__(self, recognizer: WriterRecognizer) -> None:
         self.name, self.shape = recognizer.name, recognizer.shape

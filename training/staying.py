@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 from scipy.optimize import minimize
+from streamer.core.segmenter import Segmenter
 
 from streamer.config import NO_LM, Settings
 from streamer.core.ctc import FrameWord, doubt
-from streamer.core.segmenter import Segmenter
 from streamer.core.session import SHOWN_CHANCE
 from streamer.core.stitcher import LONG_HEARD, Stitcher
 from streamer.evaluation.padding import faint_noise
@@ -56,7 +56,7 @@ def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[int, float, fl
     stitcher = Stitcher(recognizer.vocabulary, recognizer.decoder, right_context)
     looks: list[tuple[list[FrameWord], int, int]] = []  # words, how many are stable, frames
     for window in segmenter.push(np.concatenate((pause, samples, pause))) + segmenter.flush():
-        log_probs = recognizer.log_probs(window.samples, draft=window.draft)
+        log_probs = recognizer.log_probs(window.samples)
         if not window.last:
             first = (window.start - window.onset) // grid.hop + window.left
             frames = len(stitcher.preview(first, log_probs[window.left :]))

@@ -46,7 +46,7 @@ LONG_S = 4.0
 class Remembering:
     """A writer that computes each window once, and hypotheses by rules that may change."""
 
-    notice = None
+    accelerator = "cpu"
 
     def __init__(self, recognizer: WriterRecognizer) -> None:
         self.name, self.shape = recognizer.name, recognizer.shape

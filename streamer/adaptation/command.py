@@ -67,7 +67,8 @@ def adapt_model(
     if model.new_head:
         _tell(f"{checkpoint.name} has learned no letters yet: it gets a new head of random ones.")
     outcome = _with_progress(
-        model.device, lambda told: adapt(model, examples, held_out, epochs=epochs, progress=told)
+        model.accelerator,
+        lambda told: adapt(model, examples, held_out, epochs=epochs, progress=told),
     )
     before, after = outcome.before, outcome.after
     if not outcome.better:

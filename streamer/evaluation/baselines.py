@@ -1,8 +1,7 @@
 """Other ways to make live text with the same recognizer: what ours is compared with.
 
-All hear the utterances that our voice detection finds and read them as ours does, and what they
-recognize for no final text is a draft, as with ours, so that only the policy differs; each is as
-published, in as few lines as say it.
+All hear the utterances that our voice detection finds and read them as ours does, so that only the
+policy differs; each is as published, in as few lines as say it.
 """
 
 from __future__ import annotations
@@ -86,16 +85,16 @@ class Baseline(ABC):
                 events.append(Partial(window.segment, start, end, stable, tentative, self._now()))
         return events
 
-    def decoded(self, samples: Samples, *, draft: bool = False) -> list[FrameWord]:
+    def decoded(self, samples: Samples) -> list[FrameWord]:
         """The words of a window; none of one too short for a frame."""
-        return self.recognizer.decoder(self.emission(samples, draft=draft))
+        return self.recognizer.decoder(self.emission(samples))
 
-    def emission(self, samples: Samples, *, draft: bool = False) -> LogProbs:
+    def emission(self, samples: Samples) -> LogProbs:
         """Log-probabilities of a window, brought to a length without partial frames by a cut."""
         grid = self.recognizer.grid
         frames = grid.frames(len(samples))
         whole = (frames - 1) * grid.hop + grid.receptive if frames else 0
-        return self.recognizer.log_probs(samples[:whole], draft=draft)
+        return self.recognizer.log_probs(samples[:whole])
 
 
 class GrowingBuffer(Baseline):
@@ -106,7 +105,7 @@ class GrowingBuffer(Baseline):
 
     def hear(self, utterance: Samples) -> tuple[list[str], list[str]]:
         """Everything may change until the end."""
-        return [], _texts(self.decoded(utterance, draft=True))
+        return [], _texts(self.decoded(utterance))
 
     def close(self, utterance: Samples) -> list[str]:
         """The offline text."""
@@ -138,12 +137,12 @@ class ChunkedPipeline(Baseline):
         self._fill(utterance)
         # The step that fills a chunk shows no more than what is kept of it.
         growing = utterance[self._start :] if len(self._kept) == full else utterance[:0]
-        return self._read(growing, draft=True)
+        return self._read(growing)
 
     def close(self, utterance: Samples) -> list[str]:
         """The frames of all chunks, read as one."""
         self._fill(utterance)
-        stable, tentative = self._read(utterance[self._start :], draft=False)
+        stable, tentative = self._read(utterance[self._start :])
         return stable + tentative
 
     def _fill(self, utterance: Samples) -> None:
@@ -154,9 +153,9 @@ class ChunkedPipeline(Baseline):
             self._kept.append(frames[first : (self.CHUNK - self.STRIDE) // hop])
             self._start += self.CHUNK - 2 * self.STRIDE
 
-    def _read(self, growing: Samples, *, draft: bool) -> tuple[list[str], list[str]]:
+    def _read(self, growing: Samples) -> tuple[list[str], list[str]]:
         first = self.STRIDE // self.recognizer.grid.hop * bool(self._kept)
-        rest = self.emission(growing, draft=draft)[first:]
+        rest = self.emission(growing)[first:]
         kept = np.concatenate([*self._kept, rest[:0]])
         words = self.recognizer.decoder(np.concatenate((kept, rest)))
         sure = [w for w in words if w.closed is not None and w.closed <= len(kept)]

@@ -39,7 +39,6 @@ from streamer.recognition.flops import (
     chunked_pipeline,
     gflop_per_second_of_audio,
     matrix_gflop_per_second,
-    threads,
 )
 from streamer.recognition.random_model import write_random_sew_tiny
 from streamer.recognition.recognizer import Recognizer
@@ -91,18 +90,18 @@ def bench(
             print(f"streamer: {checkpoint.notice}", file=sys.stderr)
         recognizer = load_recognizer(settings, checkpoint=checkpoint)
         figures["model"] = "SEW-tiny, random weights" if random_model else recognizer.name
-        figures["device"] = recognizer.device
+        figures["accelerator"] = recognizer.accelerator
         figures["cores"] = os.cpu_count()
         figures["recording"] = recording.name
         audio, rate = read_audio(recording)
         figures["windows"] = _windows(recognizer, audio, rate)
-        figures["bound"] = _bound(checkpoint, recognizer.device)
+        figures["bound"] = _bound(checkpoint, recognizer)
         long = np.resize(audio, FILE_MINUTES * 60 * rate)
         figures["file"] = file = _file(recognizer, settings, long, rate)
         # Silence is not recognized, so it is none of the work.
         work = figures["bound"]["real_time_factor"] * file["utterances_s"] / file["seconds"]
         file["share_of_bound"] = work / file["real_time_factor"]
-        figures["pipeline"] = _pipeline(checkpoint, recognizer.device, long, rate)
+        figures["pipeline"] = _pipeline(checkpoint, recognizer, long, rate)
         for batch in BATCHES:
             factor = figures["pipeline"][f"real_time_factor_batch_{batch}"]
             figures["pipeline"][f"times_ours_batch_{batch}"] = factor / file["real_time_factor"]
@@ -154,23 +153,31 @@ def _windows(recognizer: Recognizer, audio: Samples, rate: int) -> dict[str, dic
     return figures
 
 
-def _bound(checkpoint: Checkpoint, device: str) -> dict[str, float]:
+def _bound(checkpoint: Checkpoint, recognizer: Recognizer) -> dict[str, float]:
     """What the network asks for, and what the machine can do at most."""
     asked = gflop_per_second_of_audio(checkpoint)
-    possible = matrix_gflop_per_second(device)
+    possible = matrix_gflop_per_second(recognizer.accelerator, recognizer.threads)
     return {
         "gflop_per_s_of_audio": asked,
         "matrix_gflop_per_s": possible,
-        "threads": threads(),
+        "threads": recognizer.threads,
         "real_time_factor": asked / possible,
     }
 
 
-def _pipeline(checkpoint: Checkpoint, device: str, long: Samples, rate: int) -> dict[str, float]:
+def _pipeline(
+    checkpoint: Checkpoint, recognizer: Recognizer, long: Samples, rate: int
+) -> dict[str, float]:
     """The same minutes through the pipeline of `transformers`."""
     resampler = Resampler(rate)
     samples = np.concatenate((resampler.push(long), resampler.flush()))
-    transcribe = chunked_pipeline(checkpoint, device, chunk_s=CHUNK_S, stride_s=STRIDE_S)
+    transcribe = chunked_pipeline(
+        checkpoint,
+        recognizer.accelerator,
+        recognizer.threads,
+        chunk_s=CHUNK_S,
+        stride_s=STRIDE_S,
+    )
     figures = {"chunk_s": CHUNK_S, "stride_s": STRIDE_S}
     for batch in BATCHES:
         transcribe(samples[: int(CHUNK_S * SAMPLE_RATE)], 1)  # once to warm up
@@ -266,7 +273,7 @@ def _memory() -> float:
 
 
 def _print(figures: dict[str, Any]) -> None:
-    table = Table(title=f"{figures['model']} on {figures['device']}, {figures['cores']} cores")
+    table = Table(title=f"{figures['model']} on {figures['accelerator']}, {figures['cores']} cores")
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, seconds in figures["startup"].items():

@@ -1,8 +1,10 @@
 """The recognition edge: the only room that knows torch, the model hub and the voice detector.
 
-    settings.model ──checkpoints.resolve──► a folder ──Recognizer──► windows → log-probabilities
+    settings.model ──checkpoints.resolve──► a folder ──load_recognizer──► a Recognizer
 
-Importing this package loads neither torch nor transformers; `load_recognizer` does.
+A `WriterRecognizer` has two ears: Moonshine writes, the embedded SEW follows. A `CtcRecognizer` is
+one network for both. What is inside this package runs in ONNX Runtime; torch and transformers are
+loaded only for other checkpoints, for a GPU, and to train.
 """
 
 from __future__ import annotations
@@ -31,10 +33,13 @@ __all__ = ["Checkpoint", "Recognizer", "load_finetuning", "load_recognizer", "re
 class Recognizer(Protocol):
     """A loaded model: shared by all sessions, read-only, safe to call from several threads."""
 
-    name: str
-    """What the model is called."""
-    notice: str | None
-    """One line for the user where another model was wanted."""
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+
+    @property
+    def accelerator(self) -> str:
+        """Where it computes: `cpu`, `cuda` or `mps`."""
 
     @property
     def shape(self) -> WindowShape:

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamer.errors import ModelError
-from streamer.recognition.accelerators import choose_device, multiplies_bfloat16
+from streamer.recognition.accelerators import choose_accelerator, multiplies_bfloat16
 from streamer.recognition.checkpoint_files import (
+    GRAPH,
     LANGUAGE_MODEL,
     LANGUAGE_MODEL_LICENSE,
     SEW_TINY_LETTERS,
@@ -46,7 +47,7 @@ class FineTuning:
     Attributes:
         vocabulary: the meaning of the output's columns.
         grid: how samples become frames.
-        device: `cpu`, `cuda` or `mps`.
+        accelerator: `cpu`, `cuda` or `mps`.
         new_head: whether the model had no letters and begins with random ones.
     """
 
@@ -65,13 +66,13 @@ class FineTuning:
             SettingsError: the accelerator is not there.
         """
         self._checkpoint = checkpoint
-        self.device = choose_device(accelerator)
+        self.accelerator = choose_accelerator(accelerator)
         if threads:
             torch.set_num_threads(threads)
         self._normalize = read_normalization(checkpoint.folder)
         self.new_head = not (checkpoint.folder / VOCABULARY).is_file()
         letters = len(SEW_TINY_TOKENS) if self.new_head else None
-        self._model = load_model(checkpoint, new_head=letters).to(self.device)
+        self._model = load_model(checkpoint, new_head=letters).to(self.accelerator)
         self.grid = frame_grid(self._model.config.to_dict())
         self.vocabulary = (
             SEW_TINY_LETTERS
@@ -94,7 +95,7 @@ class FineTuning:
             betas=(0.9, 0.98),
             weight_decay=0.01,
         )
-        self._autocast = _half_precision(self.device)
+        self._autocast = _half_precision(self.accelerator)
 
     def step(
         self, rows: Samples, frames: Sequence[int], targets: Sequence[Sequence[int]], rate: float
@@ -110,15 +111,17 @@ class FineTuning:
         self._model.train()
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["faster"]
-        samples = torch.from_numpy(rows).to(self.device)
+        samples = torch.from_numpy(rows).to(self.accelerator)
         with torch.autocast(
-            self.device, self._autocast or torch.float32, enabled=self._autocast is not None
+            self.accelerator, self._autocast or torch.float32, enabled=self._autocast is not None
         ):
             logits = self._model(samples).logits
         log_probs = logits.float().log_softmax(-1).transpose(0, 1)
         loss: Tensor = functional.ctc_loss(
             log_probs,
-            torch.tensor([number for target in targets for number in target], device=self.device),
+            torch.tensor(
+                [number for target in targets for number in target], device=self.accelerator
+            ),
             torch.tensor(frames).clamp(max=log_probs.shape[0]),
             torch.tensor([len(target) for target in targets]),
             blank=self.vocabulary.blank,
@@ -137,7 +140,7 @@ class FineTuning:
         if self._normalize:
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + np.float32(1e-7))
         with torch.inference_mode():
-            logits = self._model(torch.from_numpy(samples)[None].to(self.device)).logits
+            logits = self._model(torch.from_numpy(samples)[None].to(self.accelerator)).logits
         result: LogProbs = (
             logits[0, : self.grid.frames(len(samples))].float().log_softmax(-1).cpu().numpy()
         )
@@ -161,27 +164,29 @@ class FineTuning:
         )
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint that `Recognizer` and `transformers` load.
+        """Write a checkpoint that `Recognizer` and `transformers` load, in half precision.
+
+        So the graph of the embedded model fits its adapted weights too.
 
         Raises:
             ModelError: the weights are no numbers any more.
             OSError: the folder cannot be written.
         """
-        state = self.weights()
+        state = {name: value.half() for name, value in self.weights().items()}
         if not all(bool(value.isfinite().all()) for value in state.values()):
             raise ModelError("the weights grew out of bounds; learn more slowly")
         folder.mkdir(parents=True, exist_ok=True)
         if self.new_head:
             write_small_files(folder)
-        for name in (*SMALL_FILES, LANGUAGE_MODEL, LANGUAGE_MODEL_LICENSE):
+        for name in (*SMALL_FILES, GRAPH, LANGUAGE_MODEL, LANGUAGE_MODEL_LICENSE):
             if (self._checkpoint.folder / name).is_file():
                 shutil.copyfile(self._checkpoint.folder / name, folder / name)
         with quiet():
             self._model.save_pretrained(folder, state_dict=state)
 
 
-def _half_precision(device: str) -> torch.dtype | None:
+def _half_precision(accelerator: str) -> torch.dtype | None:
     """What the matrices are multiplied in, where that is faster than single precision."""
-    if device == "cuda":
+    if accelerator == "cuda":
         return torch.bfloat16
-    return torch.bfloat16 if device == "cpu" and multiplies_bfloat16() else None
+    return torch.bfloat16 if accelerator == "cpu" and multiplies_bfloat16() else None

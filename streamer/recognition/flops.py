@@ -15,12 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from streamer.messages import SAMPLE_RATE
 from streamer.recognition.checkpoint_files import frame_grid
-from streamer.recognition.models import freeze, load_model, quiet
-from streamer.recognition.sew_cpu import product
+from streamer.recognition.models import cpu_threads, freeze, load_model, quiet
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from streamer.messages import Samples
     from streamer.recognition.checkpoints import Checkpoint
 
@@ -31,7 +28,7 @@ _PRODUCTS = 200
 def gflop_per_second_of_audio(checkpoint: Checkpoint) -> float:
     """Billions of multiplications and additions, in windows of `WINDOW_S`.
 
-    Counted operation by operation; of a `Recognizer` the counter would not know the packed layers.
+    Counted operation by operation in torch, whatever the `Recognizer` runs in.
 
     Raises:
         ModelError: as `Recognizer`.
@@ -45,36 +42,28 @@ def gflop_per_second_of_audio(checkpoint: Checkpoint) -> float:
     return float(counter.get_total_flops()) / 1e9 / (samples / SAMPLE_RATE)
 
 
-def matrix_gflop_per_second(device: str) -> float:
-    """How fast the machine multiplies large matrices, in the precision a `Recognizer` takes there.
+def matrix_gflop_per_second(accelerator: str, threads: int) -> float:
+    """How fast torch multiplies large matrices, in the precision a `Recognizer` takes there.
 
-    The fastest of many, on as many threads as torch has now. On a CPU torch's own products and
-    packed ones are tried: either library may leave half of a processor's width unused.
+    The fastest of many, on so many threads of a CPU.
     """
     # On a CPU large enough for full speed, and over before another program gets its turn.
-    size, kind = (512, torch.float32) if device == "cpu" else (4_096, torch.float16)
-    a, b = torch.rand(2, size, size, device=device, dtype=kind)
-    packed = product(b) if device == "cpu" else None
+    size, kind = (512, torch.float32) if accelerator == "cpu" else (4_096, torch.float16)
+    a, b = torch.rand(2, size, size, device=accelerator, dtype=kind)
 
-    def once(multiply: Callable[[Tensor], Tensor]) -> float:
+    def once() -> float:
         began = time.perf_counter()
         # A number read back is there: an accelerator's work is waited for.
-        multiply(a)[0, 0].item()
+        (a @ b)[0, 0].item()
         return time.perf_counter() - began
 
-    ways = [b.__rmatmul__] if packed is None else [b.__rmatmul__, packed]
-    for multiply in ways:
-        once(multiply)
-    return 2 * size**3 / 1e9 / min(once(multiply) for _ in range(_PRODUCTS) for multiply in ways)
-
-
-def threads() -> int:
-    """The CPU threads of all of torch in this process."""
-    return torch.get_num_threads()
+    with cpu_threads(threads):
+        once()
+        return 2 * size**3 / 1e9 / min(once() for _ in range(_PRODUCTS))
 
 
 def chunked_pipeline(
-    checkpoint: Checkpoint, device: str, *, chunk_s: float, stride_s: float
+    checkpoint: Checkpoint, accelerator: str, threads: int, *, chunk_s: float, stride_s: float
 ) -> Callable[[Samples, int], str]:
     """The pipeline of `transformers` for long audio, on the same weights.
 
@@ -85,15 +74,15 @@ def chunked_pipeline(
         pipeline = transformers.pipeline(
             "automatic-speech-recognition",
             model=str(checkpoint.folder),
-            device=device,
-            dtype=torch.float32 if device == "cpu" else torch.float16,
+            device=accelerator,
+            dtype=torch.float32 if accelerator == "cpu" else torch.float16,
             chunk_length_s=chunk_s,
             stride_length_s=stride_s,
         )
 
     def transcribe(samples: Samples, batch: int) -> str:
         sound = {"raw": samples, "sampling_rate": SAMPLE_RATE}
-        with quiet():
+        with quiet(), cpu_threads(threads):
             text: str = pipeline(sound, batch_size=batch)["text"]
         return text
 

@@ -1,19 +1,22 @@
-"""Loading a CTC model of transformers."""
+"""CTC models of transformers: loading one, and running it in torch."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import transformers
 from torch.nn.utils import parametrize
 
 from streamer.errors import ModelError
+from streamer.recognition.accelerators import default_threads
 
 if TYPE_CHECKING:
+    from streamer.messages import Samples
     from streamer.recognition.checkpoints import Checkpoint
 
 
@@ -88,6 +91,52 @@ def freeze(model: Any) -> None:
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name)
+
+
+class TorchNetwork:
+    """Samples → logits: single precision on the CPU, half elsewhere. Safe to call from threads.
+
+    Attributes:
+        config: the checkpoint's, with what its file leaves out.
+        threads: how many CPU threads compute one window.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, accelerator: str, threads: int) -> None:
+        """Load it.
+
+        Args:
+            checkpoint: where it lies.
+            accelerator: `cpu`, `cuda` or `mps`.
+            threads: as of `Recognizer`.
+
+        Raises:
+            ModelError: as `load_model`.
+        """
+        self._model = load_model(checkpoint)
+        freeze(self._model)
+        self.config: Mapping[str, Any] = self._model.config.to_dict()
+        size = sum(parameter.numel() for parameter in self._model.parameters())
+        self.threads = threads or default_threads(size, torch.get_num_threads())
+        self._accelerator = accelerator
+        self._dtype = torch.float32 if accelerator == "cpu" else torch.float16
+        self._model.to(accelerator, self._dtype)
+
+    def __call__(self, samples: Samples) -> Samples:
+        """Shape (windows, n) → (windows, frames, vocabulary), not yet normalized."""
+        with torch.inference_mode(), cpu_threads(self.threads):
+            values = torch.from_numpy(samples).to(self._accelerator, self._dtype)
+            return np.asarray(self._model(values).logits.float().cpu().numpy(), np.float32)
+
+
+@contextlib.contextmanager
+def cpu_threads(number: int) -> Iterator[None]:
+    """Compute with so many threads here; torch has one number for everything in the process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

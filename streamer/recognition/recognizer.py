@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
 from streamer.core.ctc import GreedyDecoder
 from streamer.core.ctc_hypothesis import CtcHypothesis, CtcModel
 from streamer.core.window_planner import WindowShape
 from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE, Reading
-from streamer.recognition.accelerators import choose_device
 from streamer.recognition.checkpoint_files import (
     frame_grid,
     read_calibration,
@@ -25,7 +22,7 @@ from streamer.recognition.checkpoint_files import (
     read_normalization,
     read_vocabulary,
 )
-from streamer.recognition.sew_cpu import load_packed
+from streamer.recognition.onnx_network import load_onnx
 
 if TYPE_CHECKING:
     from streamer.config import Settings
@@ -33,16 +30,25 @@ if TYPE_CHECKING:
     from streamer.messages import LogProbs, Samples, Window
     from streamer.recognition.checkpoints import Checkpoint
 
-_Network: TypeAlias = Callable[..., torch.Tensor]
-"""Samples, and `draft`, whether a draft will do → logits."""
-
-_WEIGHTS_A_THREAD = 50_000_000
-"""A second thread saved a 40-million model 40 % of the time alone on two cores, and cost it time
-where another program was using one of them; CPU time always grew."""
 _CERTAIN = 20.0
 """A logit that leaves the other tokens nothing."""
 _LONG_WINDOW = 8 * SAMPLE_RATE
 """Longer windows need hundreds of megabytes for a moment."""
+
+
+class Network(Protocol):
+    """What a recognizer asks: `OnnxNetwork` or `TorchNetwork`."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The checkpoint's configuration."""
+
+    @property
+    def threads(self) -> int:
+        """How many CPU threads compute one window."""
+
+    def __call__(self, samples: Samples) -> Samples:
+        """Shape (windows, n) → (windows, frames, vocabulary), not yet normalized."""
 
 
 class Recognizer:
@@ -54,7 +60,8 @@ class Recognizer:
     Attributes:
         name: what the model is called.
         notice: one line for the user where another model was wanted, else `None`.
-        device: `cpu`, `cuda` or `mps`.
+        accelerator: `cpu`, `cuda` or `mps`.
+        threads: how many CPU threads compute one window, whatever other recognizers take.
         vocabulary: the meaning of the output's columns.
         grid: how samples become frames.
         calibration: what the model's confidence in a word is worth, where that is known.
@@ -69,9 +76,11 @@ class Recognizer:
 
         Args:
             checkpoint: where it lies.
-            accelerator: `auto` (CUDA, then MPS, then CPU), `cpu`, `cuda` or `mps`.
-            threads: CPU threads, for all of torch in this process; 0 takes one for each 50 million
-                weights, and no more than torch would.
+            accelerator: `auto`, `cpu`, `cuda` or `mps`. `auto` takes the CPU for a model that
+                ONNX Runtime can run, which needs neither torch nor transformers; for others the
+                first of CUDA, MPS and CPU that is there.
+            threads: CPU threads; 0 takes one for each 50 million weights, and no more than there
+                are.
 
         Raises:
             ModelError: the checkpoint is damaged, no CTC model, or hears something else.
@@ -79,40 +88,24 @@ class Recognizer:
         """
         self.name = checkpoint.name
         self.notice = checkpoint.notice
-        self.device = choose_device(accelerator)
         self._normalize = read_normalization(checkpoint.folder)
-        self._dtype = torch.float32 if self.device == "cpu" else torch.float16
-        self._logits, config, weights = self._load(checkpoint)
-        self.grid = frame_grid(config)
-        self.vocabulary = read_vocabulary(checkpoint.folder, config["vocab_size"])
+        self.accelerator, self._network = _load(checkpoint, accelerator, threads)
+        self.threads = self._network.threads
+        self.grid = frame_grid(self._network.config)
+        self.vocabulary = read_vocabulary(checkpoint.folder, self._warm_up())
         self.calibration = read_calibration(checkpoint.folder, with_lm=False)
         self.rules = read_live_rules(checkpoint.folder)
         self.decoder: Decoder = GreedyDecoder(self.vocabulary)
-        if self.device == "cpu":
-            torch.set_num_threads(
-                threads or min(torch.get_num_threads(), math.ceil(weights / _WEIGHTS_A_THREAD))
-            )
-        self._warm_up()
+        _give_memory_back()
 
-    def _warm_up(self) -> None:
-        logits = self._logits_of(np.zeros((1, self.grid.fit(SAMPLE_RATE)), np.float32), draft=False)
-        if not bool(logits.isfinite().all()):
+    def _warm_up(self) -> int:
+        """Recognize a second of silence; return the number of outputs."""
+        logits = self._network(np.zeros((1, self.grid.fit(SAMPLE_RATE)), np.float32))
+        if not np.isfinite(logits).all():
             raise ModelError(
                 f"{self.name}: its weights hold numbers that are none; get the model again"
             )
-
-    def _load(self, checkpoint: Checkpoint) -> tuple[_Network, dict[str, Any], int]:
-        """A network of samples → logits, its configuration, and how many weights it has."""
-        packed = load_packed(checkpoint.folder) if self.device == "cpu" else None
-        if packed:
-            return packed, packed.config, packed.size
-        from streamer.recognition.models import freeze, load_model  # seconds, most of them spared
-
-        model = load_model(checkpoint)
-        freeze(model)
-        weights = sum(parameter.numel() for parameter in model.parameters())
-        model.to(self.device, self._dtype)
-        return lambda values, draft: model(values).logits, model.config.to_dict(), weights
+        return len(logits[0, 0])
 
     @property
     def shape(self) -> WindowShape:
@@ -130,33 +123,25 @@ class Recognizer:
         return CtcHypothesis(model, settings)
 
     def recognize(self, batch: Sequence[Window]) -> list[Reading]:
-        """The emissions of several windows; previews are drafts."""
-        readings: dict[int, Reading] = {}
-        for draft in (False, True):
-            chosen = [i for i, window in enumerate(batch) if (window.kind == "preview") == draft]
-            emissions = self.log_probs_batch([batch[i].samples for i in chosen], draft=draft)
-            readings.update(zip(chosen, (Reading(emission=e) for e in emissions), strict=True))
-        return [readings[i] for i in range(len(batch))]
+        """The emissions of several windows."""
+        return [Reading(emission=e) for e in self.log_probs_batch([w.samples for w in batch])]
 
-    def log_probs(self, samples: Samples, *, draft: bool = False) -> LogProbs:
+    def log_probs(self, samples: Samples) -> LogProbs:
         """Recognize one window.
 
         Args:
             samples: shape (n,), at `SAMPLE_RATE`.
-            draft: whether speed matters more than the last digits: a SEW is then computed in
-                bfloat16 where the processor can, which takes two fifths less time.
 
         Returns:
             Shape (grid.frames(n), vocabulary).
         """
-        return self.log_probs_batch([samples], draft=draft)[0]
+        return self.log_probs_batch([samples])[0]
 
-    def log_probs_batch(self, windows: Sequence[Samples], *, draft: bool = False) -> list[LogProbs]:
+    def log_probs_batch(self, windows: Sequence[Samples]) -> list[LogProbs]:
         """Recognize several windows; those of equal length go through the model together.
 
         Args:
             windows: each of shape (n,), at `SAMPLE_RATE`.
-            draft: as for `log_probs`.
 
         Returns:
             As many arrays, in the same order, each as `log_probs` would give it up to rounding.
@@ -167,7 +152,7 @@ class Recognizer:
         results: dict[int, LogProbs] = {}
         for length, indices in by_length.items():
             prepared = np.stack([self._prepare(windows[i]) for i in indices])
-            batch = self._forward(prepared, length, draft=draft)
+            batch = self._forward(prepared, length)
             results.update(zip(indices, batch, strict=True))
         return [results[index] for index in range(len(windows))]
 
@@ -179,28 +164,38 @@ class Recognizer:
         normal: Samples = (samples - samples.mean()) / np.sqrt(samples.var() + np.float32(1e-7))
         return normal
 
-    def _forward(self, batch: Samples, length: int, *, draft: bool) -> LogProbs:
+    def _forward(self, batch: Samples, length: int) -> LogProbs:
         """Shape (windows, length) → (windows, frames, vocabulary)."""
         frames = self.grid.frames(length)
         if not frames:
             return np.zeros((len(batch), 0, len(self.vocabulary.tokens)), np.float32)
-        with torch.inference_mode():
-            # A squeezed model fills an odd number of frames up with a frame of zeros: drop it.
-            logits = self._logits_of(batch, draft=draft)[:, :frames]
-            broken = ~logits.isfinite().all(dim=-1)
-            if broken.any():  # half precision has overflowed: nothing is said there
-                logits = logits.clone()
-                logits[broken] = 0.0
-                logits[..., self.vocabulary.blank][broken] = _CERTAIN
-            result: LogProbs = torch.log_softmax(logits, dim=-1).numpy()
+        # A squeezed model fills an odd number of frames up with a frame of zeros: drop it.
+        logits = self._network(batch)[:, :frames]
+        broken = np.asarray(~np.isfinite(logits).all(axis=-1))
+        if broken.any():  # half precision has overflowed: nothing is said there
+            logits = np.where(broken[..., None], np.float32(0), logits)
+            logits[broken, self.vocabulary.blank] = _CERTAIN
         if length > _LONG_WINDOW:
             _give_memory_back()
-        return result
+        return _log_softmax(logits)
 
-    def _logits_of(self, batch: Samples, *, draft: bool) -> torch.Tensor:
-        with torch.inference_mode():
-            values = torch.from_numpy(batch).to(self.device, self._dtype)
-            return self._logits(values, draft=draft).float().cpu()
+
+def _load(checkpoint: Checkpoint, accelerator: str, threads: int) -> tuple[str, Network]:
+    """Where it runs, and the network."""
+    if accelerator in ("auto", "cpu") and (network := load_onnx(checkpoint.folder, threads)):
+        return "cpu", network
+    # Seconds of importing, spared where ONNX Runtime does.
+    from streamer.recognition.accelerators import choose_accelerator
+    from streamer.recognition.models import TorchNetwork
+
+    accelerator = choose_accelerator(accelerator)
+    return accelerator, TorchNetwork(checkpoint, accelerator, threads)
+
+
+def _log_softmax(logits: Samples) -> LogProbs:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_probs: LogProbs = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return log_probs
 
 
 def _give_memory_back() -> None:

@@ -59,7 +59,7 @@ class WriterRecognizer:
         model: what its hypotheses know of it.
     """
 
-    notice = None
+    accelerator = "cpu"
     shape = _SHAPE
 
     def __init__(self, writer: Moonshine, follower: CtcRecognizer, name: str) -> None:
