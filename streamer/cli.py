@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from streamer.arguments import parse
 from streamer.config import Settings, load_settings
 from streamer.errors import DeviceError, InputError, ModelError, SettingsError, StreamerError
-from streamer.messages import SAMPLE_RATE
+from streamer.messages import SAMPLE_RATE, Window
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -315,9 +315,11 @@ def _check_model(settings: Settings) -> Iterator[Check]:
         return
     found = f"{recognizer.name} on {recognizer.accelerator}"
     yield Check("model", "warning" if checkpoint.notice else "ok", checkpoint.notice or found)
-    window = np.zeros(recognizer.grid.fit(settings.preview_window_ms * SAMPLE_RATE // 1000))
+    seconds = 4
+    silence = np.zeros(seconds * SAMPLE_RATE, np.float32)
+    window = Window(0, 0, silence, 0, len(silence), "preview", False, False, len(silence))
     began = time.perf_counter()
-    recognizer.log_probs(window.astype(np.float32))
+    recognizer.recognize([window])
     share = (time.perf_counter() - began) / (settings.preview_ms / 1000)
     message = f"live text takes {share:.0%} of the time there is for it"
     if share > 1:
