@@ -305,10 +305,14 @@ def _check_model(settings: Settings) -> Iterator[Check]:
     import numpy as np
 
     from streamer.recognition import load_recognizer, resolve
+    from streamer.recognition.moonshine_files import holds_moonshine, verify
     from streamer.sources.doctor import Check
 
     try:
         checkpoint = resolve(settings.model, progress=sys.stderr.isatty())
+        if holds_moonshine(checkpoint.folder):
+            verify(checkpoint.folder)
+            yield Check("model files", "ok", f"whole, in {checkpoint.folder}")
         recognizer = load_recognizer(settings, checkpoint=checkpoint)
     except ModelError as error:
         yield Check("model", "problem", str(error))

@@ -13,6 +13,8 @@ import pytest
 import soundfile
 from conftest import model_error, word_errors
 
+from streamer.cli import _check_model
+from streamer.config import Settings
 from streamer.recognition import moonshine_files
 from streamer.recognition.checkpoints import resolve
 from streamer.recognition.moonshine import Moonshine, token_limit, without_loop
@@ -80,6 +82,16 @@ def test_neither_torch_nor_the_package_that_holds_the_model_is_loaded():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_doctor_says_where_the_files_are_and_whether_they_are_whole(tmp_path):
+    check = next(_check_model(Settings(model="moonshine-tiny")))
+    assert (check.verdict, check.message) == ("ok", f"whole, in {model_folder()}")
+    folder = shutil.copytree(model_folder(), tmp_path / "model")
+    (folder / FILES[0]).write_bytes(b"")
+    check = next(_check_model(Settings(model=str(folder))))
+    assert check.verdict == "problem"
+    assert FILES[0] in check.message
+
+
 # --- words --------------------------------------------------------------------------------------
 
 
@@ -96,7 +108,7 @@ def test_recorded_speech_is_written_with_case_and_punctuation(moonshine, speech_
     assert all(0 < word.probability <= 1 for word in writing.words)
 
 
-@pytest.mark.parametrize("length", [0, 1, 894, 895, 1_600, 4_800, 480_000])
+@pytest.mark.parametrize("length", [0, 1, 894, 895, 4_800, 160_000])
 @pytest.mark.parametrize("loudness", [0.0, 0.1])
 def test_windows_without_words_or_too_short_for_them_do_no_harm(moonshine, length, loudness):
     noise = np.random.default_rng(0).standard_normal(length).astype(np.float32) * loudness
@@ -143,9 +155,8 @@ def drafts(tokens: tuple[int, ...], random: np.random.Generator) -> dict[str, li
 @pytest.mark.parametrize(
     "name",
     [
-        "1688-142285-0002.flac",  # twelve tokens
+        "1688-142285-0002.flac",
         "1998-15444-0001.flac",
-        "2033-164914-0003.flac",
     ],
 )
 def test_what_is_written_does_not_depend_on_the_draft(moonshine, speech_dir, name):
@@ -153,7 +164,7 @@ def test_what_is_written_does_not_depend_on_the_draft(moonshine, speech_dir, nam
     samples, _ = clip(speech_dir, name)
     random = np.random.default_rng(0)
     before: tuple[int, ...] = ()
-    for seconds in (0.7, 1.5, 2.2, 3.4, 5.0):
+    for seconds in (0.7, 1.5, 2.6):
         window = samples[: int(seconds * 16_000)]
         writing = moonshine.write(window)
         for kind, draft in drafts(writing.tokens, random).items():
@@ -166,8 +177,8 @@ def test_a_text_that_goes_round_is_the_same_with_any_draft(moonshine, monkeypatc
     """The decoder is replaced: recordings that make this model go round are rare."""
     text = [50, 51, *[60, 61, 62, 63] * 9]
     monkeypatch.setattr(moonshine, "_decoder", Scripted(text))
-    silence = np.zeros(160_000, np.float32)
-    written = [moonshine.write(silence, text[:length]) for length in (0, 1, 5, 13, 14, 15, 38)]
+    silence = np.zeros(96_000, np.float32)
+    written = [moonshine.write(silence, text[:length]) for length in (0, 5, 14, 38)]
     assert written[0].ended == "loop"
     assert written[0].tokens == (50, 51, 60, 61, 62, 63)
     assert all(writing == written[0] for writing in written)
@@ -213,16 +224,16 @@ def test_where_the_processor_rounds_differently_drafts_are_left_alone(monkeypatc
 
 def test_several_threads_share_one_model(moonshine, speech_dir):
     samples, _ = clip(speech_dir, "1688-142285-0002.flac")
-    windows = [samples[: 16_000 * n] for n in (1, 2, 3, 4)]
+    windows = [samples[: 16_000 * n] for n in (1, 2)]
     alone = [moonshine.write(window) for window in windows]
     found: dict[int, object] = {}
 
     def write(number: int) -> None:
         found[number] = [moonshine.write(window) for window in windows]
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(found[number] == alone for number in range(4))
+    assert all(found[number] == alone for number in range(3))

@@ -66,8 +66,10 @@ class Decoder:
         """
         weights = _Weights(OrtFile.read(data))
         self._embedding = weights.embedding
-        self._cross = _session(_cross_graph(weights), options())
-        self._step = _session(_step_graph(weights), options())
+        graphs = _cross_graph(weights), _step_graph(weights)
+        self._cross, self._step = (_session(graph, options()) for graph in graphs)
+        # The sessions look into these arrays without owning them.
+        self._kept = [*graphs[0].external.values(), *graphs[1].external.values()]
         self._present = [output.name for output in self._step.get_outputs()]
         self.independent = self._is_independent()
         """Whether logits are the same in any company, with the kernels of this processor."""
