@@ -86,7 +86,9 @@ def test_the_core_is_pure(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - set(in_room("recognition"))))
 def test_only_recognition_knows_torch(name: str) -> None:
-    assert not uses(name, "torch", "transformers", "huggingface_hub", "safetensors", "webrtcvad")
+    assert not uses(
+        name, "torch", "transformers", "onnxruntime", "huggingface_hub", "safetensors", "webrtcvad"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - set(in_room("sources"))))
