@@ -34,6 +34,8 @@ from streamer.messages import (
 from streamer.recognition import load_recognizer
 from streamer.recognition.vad import VoiceDetector
 from streamer.sinks import Sink, Status
+from streamer.sources import captured_s
+from streamer.sources.clock import StreamClock
 from streamer.sources.devices import find_input
 from streamer.sources.files import RATES
 from streamer.sources.microphone import Microphone
@@ -178,26 +180,6 @@ class Transcriber:
         return self._now is not None and self._now() - window.due / SAMPLE_RATE > self._patience
 
 
-class StreamClock:
-    """Seconds since the first captured sample, by the monotonic clock.
-
-    A block cannot arrive before its last sample was captured, so the earliest arrival seen,
-    relative to the sample count, tells best when the stream began.
-    """
-
-    def __init__(self) -> None:
-        self._began: float | None = None
-
-    def arrived(self, seconds: float) -> None:
-        """Audio up to this stream time has just arrived."""
-        began = time.monotonic() - seconds
-        self._began = began if self._began is None else min(self._began, began)
-
-    def now(self) -> float:
-        """Stream time in seconds; 0 before anything arrived."""
-        return 0.0 if self._began is None else time.monotonic() - self._began
-
-
 def events(
     source: Source,
     recognizer: Recognizer,
@@ -233,7 +215,7 @@ def events(
     try:
         for item in source:
             heard = item.end / source.rate
-            clock.arrived(heard)
+            clock.arrived(max(heard, captured_s(source)))
             if on_audio:
                 on_audio(item, clock.now() - heard)
             yield from transcriber.feed(item)

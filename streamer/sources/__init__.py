@@ -44,6 +44,11 @@ class Source(AbstractContextManager["Source", None], Protocol):
     def __iter__(self) -> Iterator[Block | Gap]: ...
 
 
+def captured_s(source: Source) -> float:
+    """Stream seconds that the source has captured, read or not; 0 where it cannot know."""
+    return float(getattr(source, "captured_s", 0.0))
+
+
 class Closing:
     """What the sources here share: a context that ends in `close`."""
 

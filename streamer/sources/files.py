@@ -260,6 +260,12 @@ class paced(Closing):  # noqa: N801 - reads as the verb it is: paced(AudioFile(p
         self._source = source
         self._bell = Bell()
         self._stopping = False
+        self._begin: float | None = None
+
+    @property
+    def captured_s(self) -> float:
+        """Seconds that are due, read or not."""
+        return 0.0 if self._begin is None else time.monotonic() - self._begin
 
     @property
     def rate(self) -> int:
@@ -286,11 +292,10 @@ class paced(Closing):  # noqa: N801 - reads as the verb it is: paced(AudioFile(p
         return self
 
     def __iter__(self) -> Iterator[Block | Gap]:
-        begin: float | None = None
         for item in self._source:
-            if begin is None:
-                begin = time.monotonic() - item.start / self.rate
-            due = begin + item.end / self.rate
+            if self._begin is None:
+                self._begin = time.monotonic() - item.start / self.rate
+            due = self._begin + item.end / self.rate
             while not self._stopping and (left := due - time.monotonic()) > 0:
                 self._bell.wait(left)
             if self._stopping:
