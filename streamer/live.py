@@ -34,16 +34,17 @@ from streamer.messages import (
 from streamer.recognition import load_recognizer
 from streamer.recognition.vad import VoiceDetector
 from streamer.sinks import Sink, Status
-from streamer.sources import captured_s
+from streamer.sources import captured_s, say
 from streamer.sources.clock import StreamClock
 from streamer.sources.devices import find_input
 from streamer.sources.files import RATES
 from streamer.sources.microphone import Microphone
+from streamer.sources.mixer import Mixer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from streamer.messages import LogProbs, Samples, Window
+    from streamer.messages import LogProbs, Window
     from streamer.recognition.recognizer import Recognizer
     from streamer.sinks.journal import Journal
     from streamer.sources import Source
@@ -99,6 +100,8 @@ class Transcriber:
         self._patience = settings.preview_ms / 1000
         self._wants_previews = wants_previews
         self._position = 0
+        self._mixer = Mixer(rate)
+        self._remarked = False
         self.work = Work()
         self._foreseen: tuple[tuple[int, int, int], LogProbs] | None = None
         self._session = Session(
@@ -115,7 +118,7 @@ class Transcriber:
     @property
     def heard_s(self) -> float:
         """Seconds of audio fed so far."""
-        return self._position / self._rate
+        return (self._position + self._mixer.waiting) / self._rate
 
     def feed(self, audio: npt.ArrayLike | Block | Gap) -> list[Partial | Final | Gap]:
         """Take the next audio and give what can be shown now.
@@ -127,9 +130,9 @@ class Transcriber:
         Raises:
             InputError: a sample is not a number; nothing of this audio has been taken.
         """
-        item = audio if isinstance(audio, Block | Gap) else Block(self._position, _mono(audio))
-        if isinstance(item, Gap):
-            return [*self._take(item), item]
+        if isinstance(audio, Gap):
+            return [*self._mix_rest(), *self._take(audio), audio]
+        item = audio if isinstance(audio, Block) else self._mixed(audio)
         require_numbers(item, self._rate)
         # Second by second, so that an hour in one piece does not become an hour of windows.
         pieces = range(0, len(item.samples), self._rate)
@@ -143,7 +146,23 @@ class Transcriber:
 
     def finish(self) -> list[Partial | Final | SessionEnded]:
         """End the audio: the last words, then the account. Nothing may be fed afterwards."""
-        return [*self._recognize(self._session.finish()), self._session.ended()]
+        rest = self._mix_rest()
+        return [*rest, *self._recognize(self._session.finish()), self._session.ended()]
+
+    def _mixed(self, audio: npt.ArrayLike) -> Block:
+        frames = _frames(audio)
+        if not np.isfinite(frames).all():
+            return Block(self._position, frames.sum(axis=1))  # it is refused, with its time
+        samples = self._mixer.push(frames)
+        if self._mixer.remark and not self._remarked:
+            self._remarked = True
+            say(self._mixer.remark)
+        return Block(self._position, samples)
+
+    def _mix_rest(self) -> list[Partial | Final]:
+        """Recognize what the mixer held back: no more audio follows it."""
+        rest = self._mixer.flush()
+        return list(self._take(Block(self._position, rest))) if len(rest) else []
 
     def _take(self, item: Block | Gap) -> Iterator[Partial | Final]:
         windows = self._session.feed(item)
@@ -347,15 +366,15 @@ class _Meter:
         )
 
 
-def _mono(audio: npt.ArrayLike) -> Samples:
-    """Any array of audio as float32 of shape (n,)."""
+def _frames(audio: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Any array of audio as float32 of shape (n, channels)."""
     array = np.asarray(audio)
     if array.dtype == np.int16:
         array = array.astype(np.float32) / 32768
     elif not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"audio of type {array.dtype} is not supported; give float32 or int16")
-    if array.ndim == 2 and array.shape[1]:
-        array = array.mean(axis=1)
-    if array.ndim != 1:
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or not array.shape[1]:
         raise InputError(f"audio of shape {array.shape} is not supported; give (n,) or (n, c)")
     return array.astype(np.float32)

@@ -13,22 +13,20 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol, Self
-
-import numpy as np
+from typing import Protocol, Self
 
 from streamer.messages import Block, Gap
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from streamer.messages import Samples
-
 
 class Source(AbstractContextManager["Source", None], Protocol):
-    """Mono audio in order. `Block.start` counts every sample since the first, lost ones too."""
+    """Mono audio in order. `Block.start` counts every sample since the first, lost ones too.
+
+    `notice` takes a line that people should read.
+    """
+
+    notice: Callable[[str], None]
 
     @property
     def rate(self) -> int:
@@ -49,8 +47,18 @@ def captured_s(source: Source) -> float:
     return float(getattr(source, "captured_s", 0.0))
 
 
+def say(line: str) -> None:
+    """Print one line for people."""
+    print(f"streamer: {line}", file=sys.stderr, flush=True)
+
+
 class Closing:
-    """What the sources here share: a context that ends in `close`."""
+    """What the sources here share: a context that ends in `close`, and a way to tell people.
+
+    `notice` takes a line that people should read: standard error, unless it is replaced.
+    """
+
+    notice: Callable[[str], None] = staticmethod(say)
 
     def __enter__(self) -> Self:
         return self
@@ -84,13 +92,6 @@ class Bell:
             self._rung.get(timeout=max(seconds, 0))
             return True
         return False
-
-
-def to_mono(frames: npt.NDArray[Any]) -> Samples:
-    """Mean over the channels of `frames`, shape (n, channels), int16 or floating point."""
-    mono = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
-    scale = 32_768 if frames.dtype == np.int16 else 1
-    return np.asarray(mono / np.float32(scale), np.float32)
 
 
 class _StandardError:
