@@ -6,12 +6,11 @@ dropped; what is to become final text never is.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -180,7 +179,7 @@ class Transcriber:
                 self.work.previews += 1
             log_probs = self._log_probs(window)
             for event in self._session.accept(window, log_probs):
-                yield event if self._now is None else dataclasses.replace(event, at=self._now())
+                yield event if self._now is None else replace(event, at=self._now())
 
     def _log_probs(self, window: Window) -> LogProbs:
         """A last window has often been recognized already, while its end was not yet sure."""
@@ -231,18 +230,33 @@ def events(
     )
     yield SessionStarted(recognizer.name, source.name, source.rate, streamer.__version__)
     failure: StreamerError | None = None
+    hole: Gap | None = None
     try:
         for item in source:
+            if hole and not _goes_on(hole, item):
+                yield hole
+                hole = None
             heard = item.end / source.rate
             clock.arrived(max(heard, captured_s(source)))
             if on_audio:
                 on_audio(item, clock.now() - heard)
-            yield from transcriber.feed(item)
+            for event in transcriber.feed(item):
+                if isinstance(event, Gap):
+                    hole = replace(hole, end=event.end) if hole else event
+                else:
+                    yield event
     except StreamerError as error:
         failure = error
+    if hole:
+        yield hole
     yield from transcriber.finish()
     if failure:
         raise failure
+
+
+def _goes_on(gap: Gap, item: Block | Gap) -> bool:
+    """Whether the item is more of the same gap: of an outage the beginning is known at once."""
+    return isinstance(item, Gap) and (item.start, item.reason) == (gap.end, gap.reason)
 
 
 def listen(
