@@ -18,6 +18,7 @@ import numpy as np
 
 import streamer
 from streamer.config import Settings
+from streamer.core.highpass import HighPass
 from streamer.core.session import Session, require_numbers
 from streamer.errors import InputError, StreamerError
 from streamer.messages import (
@@ -354,15 +355,18 @@ class _Meter:
         self._cpu_began = time.process_time()
         self._heard = 0
         self._lost = 0
+        self._high_pass = HighPass(source.rate)
 
     def read(self, item: Block | Gap, lag_s: float) -> Status | None:
         """Take the next item; a status if it is time for one."""
         level = -100.0
         if isinstance(item, Gap):
             self._lost += item.end - item.start
+            self._high_pass = HighPass(self._source.rate)
         else:
             self._heard += len(item.samples)
-            power = float(np.mean(np.square(item.samples))) if len(item.samples) else 0.0
+            voice = self._high_pass.push(item.samples)
+            power = float(np.mean(np.square(voice))) if len(voice) else 0.0
             level = 10 * math.log10(max(power, 1e-10))
         now = time.monotonic()
         if now - self._shown < STATUS_EVERY_S:

@@ -7,9 +7,10 @@ import pytest
 
 from streamer.cli import DEMO
 from streamer.config import Settings
-from streamer.live import events
+from streamer.live import events, run
 from streamer.messages import Block, Event, Final, Gap, SessionEnded
 from streamer.recognition.recognizer import Recognizer
+from streamer.sinks import Status
 from streamer.sources import Closing
 from streamer.sources.files import read_audio
 
@@ -74,3 +75,36 @@ def test_an_outage_is_one_gap_and_ends_what_was_said_at_once(
     assert isinstance(end, SessionEnded)
     assert end.lost == 500
     assert end.captured == end.speech + end.silence + end.lost == first + 500 + rate * comes_back
+
+
+def test_the_level_shown_is_that_of_the_voice(recognizer: Recognizer) -> None:
+    rate = 48_000
+    hum = 0.5 * np.sin(2 * np.pi * 50 * np.arange(10 * rate) / rate) + 0.2
+    blocks = [
+        Block(start, hum[start : start + rate // 10].astype(np.float32))
+        for start in range(0, len(hum), rate // 10)
+    ]
+    levels: list[float] = []
+
+    class Meter:
+        def __enter__(self) -> Meter:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Nothing to release."""
+
+        def show(self, event: Event) -> None:
+            """Not of interest."""
+
+        def status(self, status: Status) -> None:
+            levels.append(status.level_db)
+
+    from streamer import live
+
+    before, live.STATUS_EVERY_S = live.STATUS_EVERY_S, 0.0
+    try:
+        run(Told(rate, list(blocks)), recognizer, Settings(), [Meter()], real_time=False)
+    finally:
+        live.STATUS_EVERY_S = before
+    assert len(levels) == len(blocks)
+    assert max(levels[5:]) < -50

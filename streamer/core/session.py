@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamer.core.ctc import GreedyDecoder, certainty, sentence_case
+from streamer.core.highpass import HighPass
 from streamer.core.resample import Resampler
 from streamer.core.segmenter import Segmenter
 from streamer.core.stitcher import Stitcher, contradicted
@@ -97,6 +98,7 @@ class Session:
         self._raw = settings.raw or vocabulary.mixed_case
         self._grid = grid
         self._resampler = Resampler(source_rate)
+        self._high_pass = HighPass()
         self._segmenter = Segmenter(settings, grid, detector, previews=previews)
         right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
         self._stitcher = Stitcher(vocabulary, decoder or GreedyDecoder(vocabulary), right_context)
@@ -122,11 +124,13 @@ class Session:
             return self._skip(item)
         require_numbers(item, self._rate)
         self._received = item.end
-        return self._measured(self._segmenter.push(self._resampler.push(item.samples)))
+        samples = self._high_pass.push(self._resampler.push(item.samples))
+        return self._measured(self._segmenter.push(samples))
 
     def finish(self) -> list[Window]:
         """End the stream; nothing may be fed afterwards. Gives what the tail still needs."""
-        windows = self._segmenter.push(self._resampler.flush())
+        samples = self._high_pass.push(self._resampler.flush())
+        windows = self._segmenter.push(np.append(samples, self._high_pass.flush()))
         return self._measured(windows + self._segmenter.flush())
 
     def _skip(self, gap: Gap) -> list[Window]:
@@ -135,6 +139,7 @@ class Session:
         self._received = self._unbroken_from = gap.end
         self._lost += gap.end - gap.start
         self._resampler = Resampler(self._rate)
+        self._high_pass = HighPass()
         self._segmenter.skip_to(round(gap.end * SAMPLE_RATE / self._rate))
         return windows
 
