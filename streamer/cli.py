@@ -100,7 +100,7 @@ def _listen(options: argparse.Namespace) -> int:
         with _working(f"loading {checkpoint.name}", options):
             recognizer = load_recognizer(settings, checkpoint=checkpoint)
         signals.then(source.stop)
-        sinks, journal = _sinks(options, source.rate)
+        sinks, journal = _sinks(options, source)
         run(
             source,
             recognizer,
@@ -131,7 +131,7 @@ def _source(options: argparse.Namespace, settings: Settings) -> Source:
     return Microphone(find_input(settings.device), settings.ring_seconds)
 
 
-def _sinks(options: argparse.Namespace, rate: int) -> tuple[list[Sink], Journal | None]:
+def _sinks(options: argparse.Namespace, source: Source) -> tuple[list[Sink], Journal | None]:
     sink: Sink
     warn: Callable[[str], None] = _warn
     if options.format == "console":
@@ -139,7 +139,7 @@ def _sinks(options: argparse.Namespace, rate: int) -> tuple[list[Sink], Journal 
 
         sink = console = Console()
         # A line that went to the terminal directly would land in the live region.
-        warn = console.notice
+        warn = source.notice = console.notice
     else:
         from streamer.sinks.lines import JsonLines, PlainText
 
@@ -148,7 +148,7 @@ def _sinks(options: argparse.Namespace, rate: int) -> tuple[list[Sink], Journal 
         return [sink], None
     from streamer.sinks.journal import Journal
 
-    journal = Journal(options.record, rate, warn=warn)
+    journal = Journal(options.record, source.rate, warn=warn)
     # The journal first: what was said is safe before it is shown.
     return [journal, sink], journal
 

@@ -6,11 +6,11 @@ dropped; what is to become final text never is.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import numpy as np
 
 import streamer
 from streamer.config import Settings
+from streamer.core.highpass import HighPass
 from streamer.core.session import Counts, Session, require_numbers
 from streamer.errors import InputError, StreamerError
 from streamer.messages import (
@@ -31,14 +32,17 @@ from streamer.messages import (
 from streamer.recognition import load_recognizer
 from streamer.recognition.vad import VoiceDetector
 from streamer.sinks import Sink, Status
+from streamer.sources import captured_s, say
+from streamer.sources.clock import StreamClock
 from streamer.sources.devices import find_input
 from streamer.sources.files import RATES
 from streamer.sources.microphone import Microphone
+from streamer.sources.mixer import Mixer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from streamer.messages import Samples, Window
+    from streamer.messages import Window
     from streamer.recognition import Recognizer
     from streamer.sinks.journal import Journal
     from streamer.sources import Source
@@ -79,7 +83,7 @@ class Lane:
             return found
         at = self._now()
         return [
-            dataclasses.replace(event, at=at) if isinstance(event, Partial | Final) else event
+            replace(event, at=at) if isinstance(event, Partial | Final) else event
             for event in found
         ]
 
@@ -134,6 +138,8 @@ class Transcriber:
         settings = settings or Settings()
         self._recognizer = recognizer
         self._rate = rate
+        self._mixer = Mixer(rate)
+        self._remarked = False
         self._session = Session(
             rate,
             settings,
@@ -147,7 +153,7 @@ class Transcriber:
     @property
     def heard_s(self) -> float:
         """Seconds of audio fed so far."""
-        return self._session.received / self._rate
+        return (self._session.received + self._mixer.waiting) / self._rate
 
     @property
     def counts(self) -> Counts:
@@ -164,11 +170,11 @@ class Transcriber:
         Raises:
             InputError: a sample is not a number; nothing of this audio has been taken.
         """
-        position = self._session.received
-        item = audio if isinstance(audio, Block | Gap) else Block(position, _mono(audio))
-        if isinstance(item, Gap):
-            self._session.feed(item)
-            return self._recognized()
+        if isinstance(audio, Gap):
+            rest = self._mix_rest()
+            self._session.feed(audio)
+            return rest + self._recognized()
+        item = audio if isinstance(audio, Block) else self._mixed(audio)
         require_numbers(item, self._rate)
         # Second by second, so that an hour in one piece does not become an hour of windows.
         events: list[Event] = []
@@ -180,7 +186,26 @@ class Transcriber:
 
     def finish(self) -> list[Event]:
         """End the audio: the last words, then the account. Nothing may be fed afterwards."""
+        events = self._mix_rest()
         self._session.finish()
+        return events + self._recognized()
+
+    def _mixed(self, audio: npt.ArrayLike) -> Block:
+        frames, position = _frames(audio), self._session.received
+        if not np.isfinite(frames).all():
+            return Block(position, frames.sum(axis=1))  # it is refused, with its time
+        samples = self._mixer.push(frames)
+        if self._mixer.remark and not self._remarked:
+            self._remarked = True
+            say(self._mixer.remark)
+        return Block(position, samples)
+
+    def _mix_rest(self) -> list[Event]:
+        """Recognize what the mixer held back: no more audio follows it."""
+        rest = self._mixer.flush()
+        if not len(rest):
+            return []
+        self._session.feed(Block(self._session.received, rest))
         return self._recognized()
 
     def _recognized(self) -> list[Event]:
@@ -188,26 +213,6 @@ class Transcriber:
         while (found := step([self._lane], self._recognizer)) is not None:
             events += found
         return events
-
-
-class StreamClock:
-    """Seconds since the first captured sample, by the monotonic clock.
-
-    A block cannot arrive before its last sample was captured, so the earliest arrival seen,
-    relative to the sample count, tells best when the stream began.
-    """
-
-    def __init__(self) -> None:
-        self._began: float | None = None
-
-    def arrived(self, seconds: float) -> None:
-        """Audio up to this stream time has just arrived."""
-        began = time.monotonic() - seconds
-        self._began = began if self._began is None else min(self._began, began)
-
-    def now(self) -> float:
-        """Stream time in seconds; 0 before anything arrived."""
-        return 0.0 if self._began is None else time.monotonic() - self._began
 
 
 def events(
@@ -242,18 +247,33 @@ def events(
     )
     yield SessionStarted(recognizer.name, source.name, source.rate, streamer.__version__)
     failure: StreamerError | None = None
+    hole: Gap | None = None
     try:
         for item in source:
+            if hole and not _goes_on(hole, item):
+                yield hole
+                hole = None
             heard = item.end / source.rate
-            clock.arrived(heard)
+            clock.arrived(max(heard, captured_s(source)))
             if on_audio:
                 on_audio(item, clock.now() - heard)
-            yield from transcriber.feed(item)
+            for event in transcriber.feed(item):
+                if isinstance(event, Gap):
+                    hole = replace(hole, end=event.end) if hole else event
+                else:
+                    yield event
     except StreamerError as error:
         failure = error
+    if hole:
+        yield hole
     yield from transcriber.finish()
     if failure:
         raise failure
+
+
+def _goes_on(gap: Gap, item: Block | Gap) -> bool:
+    """Whether the item is more of the same gap: of an outage the beginning is known at once."""
+    return isinstance(item, Gap) and (item.start, item.reason) == (gap.end, gap.reason)
 
 
 def listen(
@@ -351,15 +371,18 @@ class _Meter:
         self._cpu_began = time.process_time()
         self._heard = 0
         self._lost = 0
+        self._high_pass = HighPass(source.rate)
 
     def read(self, item: Block | Gap, lag_s: float) -> Status | None:
         """Take the next item; a status if it is time for one."""
         level = -100.0
         if isinstance(item, Gap):
             self._lost += item.end - item.start
+            self._high_pass = HighPass(self._source.rate)
         else:
             self._heard += len(item.samples)
-            power = float(np.mean(np.square(item.samples))) if len(item.samples) else 0.0
+            voice = self._high_pass.push(item.samples)
+            power = float(np.mean(np.square(voice))) if len(voice) else 0.0
             level = 10 * math.log10(max(power, 1e-10))
         now = time.monotonic()
         if now - self._shown < STATUS_EVERY_S:
@@ -377,15 +400,15 @@ class _Meter:
         )
 
 
-def _mono(audio: npt.ArrayLike) -> Samples:
-    """Any array of audio as float32 of shape (n,)."""
+def _frames(audio: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Any array of audio as float32 of shape (n, channels)."""
     array = np.asarray(audio)
     if array.dtype == np.int16:
         array = array.astype(np.float32) / 32768
     elif not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"audio of type {array.dtype} is not supported; give float32 or int16")
-    if array.ndim == 2 and array.shape[1]:
-        array = array.mean(axis=1)
-    if array.ndim != 1:
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or not array.shape[1]:
         raise InputError(f"audio of shape {array.shape} is not supported; give (n,) or (n, c)")
     return array.astype(np.float32)

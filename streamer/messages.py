@@ -45,9 +45,17 @@ class Block:
 class Gap:
     """Audio that never arrived: source samples `start` (inclusive) to `end` (exclusive).
 
-    `reason` is `overflow` (the ring buffer was overwritten before it was read),
-    `device-overflow` (the device dropped samples; their number is taken from its clock) or
-    `device-lost`. `rate` is the source's samples a second.
+    `reason` says why, and how its length is known:
+
+    * `overflow`: the ring buffer was overwritten before it was read; exact.
+    * `device-overflow`: the device says that it dropped samples; by its clock, or by the
+      machine's where that shows more; at least one.
+    * `interrupted`: fewer samples came than time went by, and nobody said so: the process was
+      stopped, the machine suspended or overloaded; by the machine's clock.
+    * `device-lost`: the device went away; by the machine's clock. A second gap of this reason
+      that begins where the first ends is the same outage: the first is known at once.
+
+    `rate` is the source's samples a second.
     """
 
     start: int

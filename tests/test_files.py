@@ -60,8 +60,8 @@ def test_what_was_written_is_read(tmp_path, suffix):
 
 def test_channels_are_downmixed_to_their_mean(tmp_path):
     path = tmp_path / "stereo.wav"
-    soundfile.write(path, np.stack([tone(), -tone() / 2], axis=1), RATE, subtype="FLOAT")
-    assert np.allclose(read_audio(path)[0], tone() / 4)
+    soundfile.write(path, np.stack([tone(), tone() / 2], axis=1), RATE, subtype="FLOAT")
+    assert np.allclose(read_audio(path)[0], tone() * 0.75)
 
 
 def test_blocks_are_contiguous_and_join_to_the_file(tmp_path):

@@ -120,4 +120,8 @@ def test_what_listens_does_not_know_what_measures_or_trains(name: str) -> None:
 def test_evaluation_reads_files_and_shows_nothing_live(name: str) -> None:
     assert not uses(name, "streamer.sinks")
     rooms = {used for used in uses(name, "streamer.sources") if used.count(".") == 2}
-    assert rooms <= {"streamer.sources.files", "streamer.sources.Closing"}
+    assert rooms <= {
+        "streamer.sources.clock",
+        "streamer.sources.files",
+        "streamer.sources.Closing",
+    }

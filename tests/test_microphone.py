@@ -149,17 +149,42 @@ def test_without_a_rate_the_device_s_own_is_taken(sound, tmp_path):
     recorder.finish().assert_contiguous()
 
 
-def test_a_suspended_process_does_not_take_its_device_for_lost(sound, tmp_path):
-    recorder = Recorder(sound, tmp_path, rate=16_000)
+def pure_tone(frame: np.ndarray, rate: int) -> float:
+    """Its frequency in Hz."""
+    spectrum = np.abs(np.fft.rfft(frame * np.hanning(len(frame)), 8 * len(frame)))
+    return float(np.argmax(spectrum)) * rate / (8 * len(frame))
+
+
+def test_what_a_stopped_process_lost_is_a_gap_at_its_place(sound_server, tmp_path):
+    sound = sound_server(16_000, 2)
+    rate = 192_000  # PulseAudio keeps 4 MB: at 16 kHz that would be half a minute
+    recorder = Recorder(sound, tmp_path, rate=rate)
+    time_s = np.arange(10 * 16_000) / 16_000
+    sound.play(0.5 * np.sin(2 * np.pi * (300 * time_s + 300 * time_s**2)), 16_000, wait=False)
+    time.sleep(1.5)
+    began = time.monotonic()
     recorder.process.send_signal(signal.SIGSTOP)
-    time.sleep(3)
+    time.sleep(5)
     recorder.process.send_signal(signal.SIGCONT)
-    time.sleep(1)
+    stopped = time.monotonic() - began
+    time.sleep(1.5)
     recorder.process.send_signal(signal.SIGTERM)
     heard = recorder.finish()
     heard.assert_contiguous()
-    assert "device-lost" not in {gap[3] for gap in heard.gaps}
-    assert heard.items[-1][2] > 3 * heard.rate
+    (gap,) = heard.gaps
+    _, start, end, reason, _ = gap
+    assert reason == "interrupted"
+    assert 0.5 * rate < end - start < (stopped + 0.3) * rate
+
+    # The tone climbs by 600 Hz a second, so it tells when each of its moments was played.
+    frame = rate // 20
+    frames = range(start - 8 * frame, start + 8 * frame, frame // 4)
+    played_s = np.array(
+        [(pure_tone(heard.samples[at : at + frame], rate) - 300) / 600 - at / rate for at in frames]
+    )
+    jump = int(np.argmax(np.abs(np.diff(played_s))))
+    assert played_s[-1] - played_s[0] == pytest.approx((end - start) / rate, abs=0.1)
+    assert frames[jump] + frame / 2 == pytest.approx(start, abs=0.15 * rate)
 
 
 def test_a_sound_server_that_dies_and_returns_leaves_one_hole(sound_server, tmp_path):
@@ -169,7 +194,8 @@ def test_a_sound_server_that_dies_and_returns_leaves_one_hole(sound_server, tmp_
     sound.kill()
     time.sleep(1.5)
     sound.start()
-    gaps = [recorder.line(), recorder.line()]
+    first = recorder.line()
+    gaps = [first, recorder.line()]
     away = time.monotonic() - began
     wanted = chirp(1.0, 16_000)
     sound.play(wanted, 16_000)
@@ -242,7 +268,7 @@ class FakePortAudio:
     def __init__(self, *, rates=(48_000,), channels=(2,), dtypes=("float32", "int16")):
         self.accepted = (rates, channels, dtypes)
         self.streams = []
-        self.initialized = 0
+        self.time = 100.0
 
     def InputStream(self, *, device, samplerate, channels, dtype, **rest):  # noqa: N802
         for value, allowed in zip((samplerate, channels, dtype), self.accepted, strict=True):
@@ -265,6 +291,7 @@ class FakePortAudio:
 def fake(monkeypatch):
     fake = FakePortAudio()
     monkeypatch.setattr(microphone, "portaudio", lambda: fake)
+    monkeypatch.setattr(microphone, "elapsed", lambda: fake.time)
     return fake
 
 
@@ -287,9 +314,9 @@ def numbers(items):
 def test_what_the_device_dropped_is_a_gap_at_its_place_by_the_device_s_clock(fake):
     with Microphone(DEVICE) as source:
         fake.deliver(steps(0, 3), 10.0)
-        fake.deliver(steps(3, 2), 10.0 + (3 + 480) / 48_000, overflow=True)
-        fake.deliver(steps(5, 2), 10.0 + (5 + 480) / 48_000)
-        fake.deliver(steps(7, 1), 10.0, overflow=True)  # a clock that shows nothing
+        fake.deliver(steps(3, 2), 10.0 + (3 + 4_800) / 48_000, overflow=True)
+        fake.deliver(steps(5, 2), 10.0 + (5 + 4_800) / 48_000)
+        fake.deliver(steps(7, 1), 10.0, overflow=True)  # no clock shows anything
         source.stop()
         items = list(source)
     assert numbers(items) == [
@@ -301,18 +328,32 @@ def test_what_the_device_dropped_is_a_gap_at_its_place_by_the_device_s_clock(fak
     ]
     assert [(item.start, item.end) for item in items] == [
         (0, 3),
-        (3, 483),
-        (483, 487),
-        (487, 488),
-        (488, 489),
+        (3, 4_803),
+        (4_803, 4_807),
+        (4_807, 4_808),
+        (4_808, 4_809),
     ]
+
+
+def test_an_overflow_that_only_the_machine_s_clock_shows_has_that_length(fake):
+    with Microphone(DEVICE) as source:
+        for number in range(200):
+            overflow = number == 100
+            fake.time += 0.02 + (0.1 if overflow else 0)
+            fake.deliver(steps(960 * number, 960), 10.0 + number / 50, overflow=overflow)
+        source.stop()
+        items = list(source)
+    (gap,) = [item for item in items if isinstance(item, Gap)]
+    assert (gap.start, gap.reason) == (96_000, "device-overflow")
+    assert gap.end - gap.start == pytest.approx(4_800, abs=100)
+    assert items[-1].end == pytest.approx(192_000 + 4_800, abs=100)
 
 
 def test_both_overflows_together_still_account_for_every_sample(fake):
     with Microphone(DEVICE, ring_seconds=1) as source:
         fake.deliver(steps(0, 100), 0.0)
-        fake.deliver(steps(100, 100), 300 / 48_000, overflow=True)  # 200 dropped
-        fake.deliver(steps(200, 47_950), 400 / 48_000)
+        fake.deliver(steps(100, 100), 2_100 / 48_000, overflow=True)  # 2,000 dropped
+        fake.deliver(steps(200, 47_950), 2_200 / 48_000)
         for _ in range(3):
             fake.deliver(steps(48_150, 10), 0.0, overflow=True)  # 1 each
         source.stop()
@@ -321,27 +362,26 @@ def test_both_overflows_together_still_account_for_every_sample(fake):
     for item in items:
         assert item.start == position
         position = item.end
-    assert position == 48_180 + 200 + 3
+    assert position == 48_180 + 2_000 + 3
     gaps = [(item.reason, item.end - item.start) for item in items if isinstance(item, Gap)]
     assert gaps == [
         ("overflow", 100),
-        ("device-overflow", 200),
+        ("device-overflow", 2_000),
         ("overflow", 80),
-        *[("device-overflow", 1)] * 3,
+        ("device-overflow", 3),
     ]
 
 
 def test_drops_that_no_queue_can_hold_are_still_all_counted(fake):
     with Microphone(DEVICE) as source:
-        fake.deliver(steps(0, 1), 0.0)
-        for _ in range(2_500):
-            fake.deliver(steps(0, 1), 0.0, overflow=True)
+        fake.deliver(steps(0, 1), 1.0)
+        for number in range(2_500):
+            fake.deliver(steps(0, 1), 2.0 + number, overflow=True)
         source.stop()
         items = list(source)
-    assert items[-1].end == 2_501 + sum(
-        item.end - item.start for item in items if isinstance(item, Gap)
-    )
-    assert items[-1].end == 2_501 + 2_500
+    lost = sum(item.end - item.start for item in items if isinstance(item, Gap))
+    assert items[-1].end == 2_501 + lost
+    assert lost == pytest.approx(2_500 * 48_000, abs=2_501)
 
 
 def test_int16_is_scaled_and_downmixed(fake):
@@ -396,4 +436,4 @@ def test_a_reader_far_behind_gets_a_second_at_a_time(fake):
     with Microphone(DEVICE) as source:
         fake.deliver(steps(0, 100_000), 0.0)
         source.stop()
-        assert [len(block.samples) for block in source] == [48_000, 48_000, 4_000]
+        assert [len(block.samples) for block in source] == [48_000, 48_000, 3_840, 160]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamer.core.highpass import HighPass
 from streamer.core.resample import Resampler
 from streamer.core.window_planner import WindowPlanner
 from streamer.errors import InputError
@@ -97,6 +98,7 @@ class Session:
         self._lane = lane
         self._patience_s = settings.preview_ms / 1000
         self._resampler = Resampler(source_rate)
+        self._high_pass = HighPass()
         self._planner = WindowPlanner(settings, shape, detector, previews=previews)
         self._hypothesis = hypothesis
         self._shown: tuple[str, str] = ("", "")
@@ -129,7 +131,8 @@ class Session:
             return
         require_numbers(item, self._rate)
         self._received = item.end
-        self._enqueue(self._planner.push(self._resampler.push(item.samples)))
+        samples = self._high_pass.push(self._resampler.push(item.samples))
+        self._enqueue(self._planner.push(samples))
 
     def finish(self) -> None:
         """End the stream; nothing may be fed afterwards. The last event will be the account."""
@@ -195,7 +198,8 @@ class Session:
             self._queue.append(_Due(window, length))
 
     def _flush(self) -> None:
-        windows = self._planner.push(self._resampler.flush())
+        samples = self._high_pass.push(self._resampler.flush())
+        windows = self._planner.push(np.append(samples, self._high_pass.flush()))
         self._enqueue(windows + self._planner.flush())
 
     def _skip(self, gap: Gap) -> None:
@@ -204,6 +208,7 @@ class Session:
         self._received = self._unbroken_from = gap.end
         self._lost += gap.end - gap.start
         self._resampler = Resampler(self._rate)
+        self._high_pass = HighPass()
         self._planner.skip_to(round(gap.end * SAMPLE_RATE / self._rate))
         self._queue.append(_Due(gap))
 

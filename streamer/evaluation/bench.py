@@ -32,7 +32,7 @@ from rich.table import Table
 
 from streamer.config import Settings
 from streamer.core.resample import Resampler
-from streamer.live import StreamClock, Transcriber
+from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Block
 from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.flops import (
@@ -43,6 +43,7 @@ from streamer.recognition.flops import (
 from streamer.recognition.random_model import write_random_sew_tiny
 from streamer.recognition.recognizer import Recognizer
 from streamer.sources import Closing
+from streamer.sources.clock import StreamClock
 from streamer.sources.files import paced, read_audio
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def _live(
     with paced(source) as live:
         for block in live:
             heard = block.end / live.rate
-            clock.arrived(heard)
+            clock.arrived(max(heard, live.captured_s))
             lags.append(clock.now() - heard)
             transcriber.feed(block)
             tell(heard)

@@ -1,4 +1,4 @@
-"""The recognition edge: the only room that knows torch, ONNX Runtime, the model hub and the voice detector.
+"""The recognition edge: the only room that knows ONNX Runtime, torch, the hub and webrtcvad.
 
     settings.model ──checkpoints.resolve──► a folder ──load_recognizer──► a Recognizer
 

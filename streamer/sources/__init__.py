@@ -12,22 +12,21 @@ from __future__ import annotations
 import os
 import queue
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol, Self
-
-import numpy as np
+from typing import Protocol, Self
 
 from streamer.messages import Block, Gap
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from streamer.messages import Samples
-
 
 class Source(AbstractContextManager["Source", None], Protocol):
-    """Mono audio in order. `Block.start` counts every sample since the first, lost ones too."""
+    """Mono audio in order. `Block.start` counts every sample since the first, lost ones too.
+
+    `notice` takes a line that people should read.
+    """
+
+    notice: Callable[[str], None]
 
     @property
     def rate(self) -> int:
@@ -43,8 +42,23 @@ class Source(AbstractContextManager["Source", None], Protocol):
     def __iter__(self) -> Iterator[Block | Gap]: ...
 
 
+def captured_s(source: Source) -> float:
+    """Stream seconds that the source has captured, read or not; 0 where it cannot know."""
+    return float(getattr(source, "captured_s", 0.0))
+
+
+def say(line: str) -> None:
+    """Print one line for people."""
+    print(f"streamer: {line}", file=sys.stderr, flush=True)
+
+
 class Closing:
-    """What the sources here share: a context that ends in `close`."""
+    """What the sources here share: a context that ends in `close`, and a way to tell people.
+
+    `notice` takes a line that people should read: standard error, unless it is replaced.
+    """
+
+    notice: Callable[[str], None] = staticmethod(say)
 
     def __enter__(self) -> Self:
         return self
@@ -80,18 +94,56 @@ class Bell:
         return False
 
 
-def to_mono(frames: npt.NDArray[Any]) -> Samples:
-    """Mean over the channels of `frames`, shape (n, channels), int16 or floating point."""
-    mono = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
-    scale = 32_768 if frames.dtype == np.int16 else 1
-    return np.asarray(mono / np.float32(scale), np.float32)
+class _StandardError:
+    """File descriptor 2, which several threads may mute at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._muted_by = 0
+        self._saved: int | None = None
+
+    def mute(self) -> None:
+        with self._lock:
+            # A daemon may have closed it.
+            with suppress(OSError):
+                if not self._muted_by:
+                    self._saved = _replaced_by_nothing()
+            self._muted_by += 1
+
+    def unmute(self) -> None:
+        with self._lock:
+            self._muted_by -= 1
+            if not self._muted_by and self._saved is not None:
+                os.dup2(self._saved, 2)
+                os.close(self._saved)
+                self._saved = None
+
+    def copy(self) -> int:
+        """A new descriptor of what 2 is when nobody mutes it."""
+        with self._lock:
+            return os.dup(2 if self._saved is None else self._saved)
+
+
+def _replaced_by_nothing() -> int:
+    """Lead descriptor 2 to nowhere; a copy of what it was."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        saved = os.dup(2)
+        os.dup2(nothing, 2)
+        return saved
+    finally:
+        os.close(nothing)
+
+
+_standard_error = _StandardError()
 
 
 @contextmanager
 def muted_c_libraries() -> Iterator[None]:
     """Keep what PortAudio's own threads print out of the live screen; `sys.stderr` goes on."""
     before = sys.stderr
-    with os.fdopen(os.dup(before.fileno()), "w", buffering=1) as ours, quiet_stderr():
+    copy = _standard_error.copy() if before.fileno() == 2 else os.dup(before.fileno())
+    with os.fdopen(copy, "w", buffering=1) as ours, quiet_stderr():
         sys.stderr = ours
         try:
             yield
@@ -101,16 +153,12 @@ def muted_c_libraries() -> Iterator[None]:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Swallow what C libraries print on file descriptor 2; exceptions pass untouched."""
+    """Swallow what C libraries print on file descriptor 2; exceptions pass untouched.
+
+    Several threads may do so at once: the last one to leave brings it back.
+    """
+    _standard_error.mute()
     try:
-        saved = os.dup(2)
-    except OSError:  # a daemon may have closed it
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), 2)
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        _standard_error.unmute()

@@ -3,6 +3,7 @@
     check_system()        Python and the packages
     check_audio(device)   PortAudio → inputs → the chosen one opens → what it delivers
     judge_level(samples)  muted, clipped, too quiet, nothing but noise: pure, no device
+    judge_background(samples)  an offset, hum
 
 The checks are generators: each line can be shown while the next check still runs, and a check
 that makes the following ones pointless is the last.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from streamer.core.highpass import HighPass
 from streamer.errors import DeviceError
 from streamer.messages import Block, Gap
 from streamer.sources.devices import find_input, list_inputs, portaudio
@@ -41,6 +43,9 @@ _QUIET_DB = -50.0
 """Measured on four recordings: at -50 dB the voice detector still hears most of the speech that
 it hears when it is loud, at -60 dB little of it."""
 _SPEECH_OVER_NOISE_DB = 10.0
+_NOTED_BELOW_VOICE_DB = 15.0
+"""What lies so far below the voice is of no importance."""
+_BELOW_VOICE_HZ = 70
 _PATIENCE_S = 5.0
 """A device that opens has delivered its first audio long before."""
 _SHOWN_INPUTS = 6
@@ -114,6 +119,8 @@ def check_audio(device: str, seconds: float = 2.0) -> Iterator[Check]:
         )
 
     microphone = Microphone(chosen)
+    remarks: list[str] = []
+    microphone.notice = remarks.append
     with ExitStack() as stack:
         try:
             stack.enter_context(microphone)
@@ -135,6 +142,9 @@ def check_audio(device: str, seconds: float = 2.0) -> Iterator[Check]:
     yield judge_capture(len(samples), gaps, microphone.rate)
     if len(samples):
         yield judge_level(samples, microphone.rate)
+        yield from judge_background(samples, microphone.rate)
+    if remarks:
+        yield Check("channels", "warning", f"{remarks[0]}; check the cable and the adapter")
 
 
 def judge_capture(captured: int, gaps: Sequence[Gap], rate: int) -> Check:
@@ -203,13 +213,49 @@ def judge_level(samples: Samples, rate: int) -> Check:
     return Check("level", "ok", f"{loud:.0f} dB at the loudest, {noise:.0f} dB in the pauses")
 
 
+def judge_background(samples: Samples, rate: int) -> Iterator[Check]:
+    """What is there below the voice: nothing is given where that is nothing of note.
+
+    Args:
+        samples: shape (n,), at least one; full scale is -1 … 1.
+        rate: samples a second.
+    """
+    audible = max(_levels(samples, rate)[1] - _NOTED_BELOW_VOICE_DB, _QUIET_DB)
+    offset = float(np.mean(samples, dtype=np.float64))
+    if 20 * np.log10(abs(offset) + 1e-12) > audible:
+        yield Check(
+            "offset",
+            "warning",
+            f"a constant {offset:+.3f} of full scale lies under the sound; it is taken out, but it "
+            "costs headroom: try another input, cable or USB port",
+        )
+    window = np.hanning(len(samples))
+    powers = np.abs(np.fft.rfft((samples - offset) * window)) ** 2 / max(np.sum(window**2), 1e-12)
+    below = np.fft.rfftfreq(len(samples), 1 / rate) <= _BELOW_VOICE_HZ
+    level = 10 * np.log10(2 * np.sum(powers[below]) / len(samples) + 1e-12)
+    if level <= audible:
+        return
+    hertz = float(np.argmax(powers[below])) * rate / len(samples)
+    if any(abs(hertz - mains) < 2 for mains in (50, 60)):
+        advice = "plug everything into one outlet, or run the computer from its battery"
+        message = (
+            f"mains hum of {hertz:.0f} Hz at {level:.0f} dB; it is taken out; to end it, {advice}"
+        )
+    else:
+        advice = "keep the microphone off the desk, and away from fans and wind"
+        message = (
+            f"rumble around {hertz:.0f} Hz at {level:.0f} dB; it is taken out; to end it, {advice}"
+        )
+    yield Check("hum", "warning", message)
+
+
 def _levels(samples: Samples, rate: int) -> tuple[float, float]:
-    """The 10th and the 95th percentile of the frames' level, in dB below full scale."""
-    size = min(max(rate * _FRAME_MS // 1_000, 1), len(samples))
-    frames = samples[: len(samples) // size * size].reshape(-1, size)
-    # Sound cards add a constant, which is no sound.
-    power = np.var(frames.astype(np.float64), axis=1)
-    noise, loud = np.percentile(10 * np.log10(power + 1e-12), (10, 95))
+    """The 10th and the 95th percentile of the frames' level above hum, in dB below full scale."""
+    high_pass = HighPass(rate)
+    voice = np.concatenate((high_pass.push(samples), high_pass.flush())).astype(np.float64)
+    size = min(max(rate * _FRAME_MS // 1_000, 1), len(voice))
+    frames = voice[: len(voice) // size * size].reshape(-1, size)
+    noise, loud = np.percentile(10 * np.log10(np.mean(frames**2, axis=1) + 1e-12), (10, 95))
     return float(noise), float(loud)
 
 

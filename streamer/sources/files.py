@@ -12,7 +12,7 @@ import os
 import re
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -21,9 +21,12 @@ import numpy as np
 
 from streamer.errors import InputError
 from streamer.messages import SAMPLE_RATE, Block, Gap
-from streamer.sources import Bell, Closing, Source, quiet_stderr, to_mono
+from streamer.sources import Bell, Closing, Source, quiet_stderr
+from streamer.sources.mixer import Mixer
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from streamer.messages import Samples
 
 BLOCKS_A_SECOND = 10
@@ -96,24 +99,23 @@ class AudioFile(Closing):
             self._opened.close()
 
     def __iter__(self) -> Iterator[Block]:
-        start = 0
+        mono = _Downmix(self, self.rate)
         while not self._stopping:
             with self._explained(), quiet_stderr():
                 frames = self._file.read(
                     max(self.rate // BLOCKS_A_SECOND, 1), dtype="float32", always_2d=True
                 )
-            if not len(frames):
-                if start < self._promised:
-                    raise self._truncated(start, self._promised)
-                return
-            samples = to_mono(frames)
-            if not np.isfinite(samples).all():
+            if not np.isfinite(frames).all():
                 raise InputError(
                     f"{self._path}: has samples that are not finite numbers in the block from "
-                    f"{start / self.rate:.1f} s on; export it again"
+                    f"{mono.taken / self.rate:.1f} s on; export it again"
                 )
-            yield Block(start, samples)
-            start += len(samples)
+            if not len(frames):
+                break
+            yield from mono.push(frames)
+        yield from mono.flush()
+        if not self._stopping and mono.taken < self._promised:
+            raise self._truncated(mono.taken, self._promised)
 
     def _promise(self, head: bytes) -> int:
         """How many frames must be there for the file to be whole."""
@@ -203,7 +205,7 @@ class PcmStream(Closing):
             self._waking = self._wake = -1
 
     def __iter__(self) -> Iterator[Block]:
-        start = 0
+        mono = _Downmix(self, self.rate)
         rest = b""
         most = max(self.rate // BLOCKS_A_SECOND, 1) * self._frame_bytes
         while self._wait():
@@ -214,17 +216,18 @@ class PcmStream(Closing):
             if data is None:  # a descriptor in non-blocking mode, woken for nothing
                 continue
             if not data:
+                yield from mono.flush()
                 if rest:
                     raise InputError(
                         f"{self.name}: ends inside a sample ({len(rest)} bytes over); send "
                         "16-bit little-endian samples"
                     )
-                if not start:
+                if not mono.taken:
                     raise InputError(
                         f"{self.name}: no audio came; send 16-bit little-endian samples"
                     )
                 return
-            if not start and data.startswith(_FILE_MAGIC):
+            if not mono.taken and data.startswith(_FILE_MAGIC):
                 raise InputError(
                     f"{self.name}: this is an audio file, not raw samples; give its name to --input"
                 )
@@ -233,9 +236,7 @@ class PcmStream(Closing):
             rest = data[whole:]
             if whole:
                 frames = np.frombuffer(data[:whole], "<i2").astype(np.int16, copy=False)
-                samples = to_mono(frames.reshape(-1, self._frame_bytes // 2))
-                yield Block(start, samples)
-                start += len(samples)
+                yield from mono.push(frames.reshape(-1, self._frame_bytes // 2))
 
     def _wait(self) -> bool:
         """Until there is something to read (true) or `stop` is called."""
@@ -249,6 +250,32 @@ class PcmStream(Closing):
         return not self._stopping
 
 
+class _Downmix:
+    """Frames in, mono blocks out. What people should know of the channels, the source tells."""
+
+    def __init__(self, source: AudioFile | PcmStream, rate: int) -> None:
+        self.taken = 0
+        self._source = source
+        self._mixer = Mixer(rate)
+        self._given = 0
+        self._told = False
+
+    def push(self, frames: npt.NDArray[Any]) -> Iterator[Block]:
+        self.taken += len(frames)
+        yield from self._block(self._mixer.push(frames))
+        if self._mixer.remark and not self._told:
+            self._told = True
+            self._source.notice(f"{self._source.name}: {self._mixer.remark}")
+
+    def flush(self) -> Iterator[Block]:
+        yield from self._block(self._mixer.flush())
+
+    def _block(self, samples: Samples) -> Iterator[Block]:
+        if len(samples):
+            yield Block(self._given, samples)
+            self._given += len(samples)
+
+
 class paced(Closing):  # noqa: N801 - reads as the verb it is: paced(AudioFile(path))
     """Another source whose blocks come as a microphone's would: when their last sample is due.
 
@@ -260,6 +287,12 @@ class paced(Closing):  # noqa: N801 - reads as the verb it is: paced(AudioFile(p
         self._source = source
         self._bell = Bell()
         self._stopping = False
+        self._begin: float | None = None
+
+    @property
+    def captured_s(self) -> float:
+        """Seconds that are due, read or not."""
+        return 0.0 if self._begin is None else time.monotonic() - self._begin
 
     @property
     def rate(self) -> int:
@@ -270,6 +303,15 @@ class paced(Closing):  # noqa: N801 - reads as the verb it is: paced(AudioFile(p
     def name(self) -> str:
         """The source's name."""
         return self._source.name
+
+    @property
+    def notice(self) -> Callable[[str], None]:
+        """Where the source's remarks go."""
+        return self._source.notice
+
+    @notice.setter
+    def notice(self, take: Callable[[str], None]) -> None:
+        self._source.notice = take
 
     def stop(self) -> None:
         """End the iteration now; what is not due yet is not delivered."""
@@ -286,11 +328,10 @@ class paced(Closing):  # noqa: N801 - reads as the verb it is: paced(AudioFile(p
         return self
 
     def __iter__(self) -> Iterator[Block | Gap]:
-        begin: float | None = None
         for item in self._source:
-            if begin is None:
-                begin = time.monotonic() - item.start / self.rate
-            due = begin + item.end / self.rate
+            if self._begin is None:
+                self._begin = time.monotonic() - item.start / self.rate
+            due = self._begin + item.end / self.rate
             while not self._stopping and (left := due - time.monotonic()) > 0:
                 self._bell.wait(left)
             if self._stopping:

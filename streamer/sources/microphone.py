@@ -6,10 +6,12 @@ nothing the recognizer does can make it wait. The reader, on whatever thread ite
 positions into absolute sample indices: it adds what was lost before, so an index is always the
 time since the first captured sample.
 
-Samples can be lost in three ways, and each becomes a `Gap` at its place: the reader was later
-than the ring is long (`overflow`, exact); the device overflowed (`device-overflow`: the jump of
-the device's clock against the count of samples); the device went away (`device-lost`: the
-monotonic clock). A lost device is looked for by name until it is back or patience ends.
+Samples can be lost in four ways, and each becomes a `Gap` at its place: the reader was later
+than the ring is long (`overflow`, exact); the device overflowed and says so (`device-overflow`:
+the jump of the device's clock against the count of samples, else that of the machine's); samples
+stopped coming for a while and nobody says so (`interrupted`: see `losses`; until that is decided
+the reader waits); the device went away (`device-lost`: the clock). A lost device is looked for by
+name until it is back or patience ends.
 """
 
 from __future__ import annotations
@@ -28,10 +30,14 @@ import numpy as np
 from streamer.core.ring import RingBuffer
 from streamer.errors import DeviceError
 from streamer.messages import Block, Gap
-from streamer.sources import Bell, Closing, quiet_stderr, to_mono
+from streamer.sources import Bell, Closing, quiet_stderr
 from streamer.sources.devices import Device, find_again, one_line, portaudio, refresh
+from streamer.sources.losses import ON_TIME_S, LossDetector, elapsed
+from streamer.sources.mixer import Mixer
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from streamer.messages import Samples
 
 BLOCK_MS = 20
@@ -73,12 +79,22 @@ class Microphone(Closing):
         self._position = 0
         self._offset = 0
         self._accounted_drops = 0
+        self._mixer: Mixer | None = None
+        self._told = False
         self._newest: Samples = np.zeros(0, np.float32)
 
     @property
     def rate(self) -> int:
         """Samples a second, fixed once the device is open."""
         return self._rate or self._device.default_rate
+
+    @property
+    def captured_s(self) -> float:
+        """Stream seconds that were captured or are known to be lost, read or not."""
+        capture, samples = self._capture, self._offset + self._position
+        if capture:
+            samples = self._offset + capture.ring.written + capture.lost - self._accounted_drops
+        return samples / self.rate
 
     @property
     def level(self) -> float:
@@ -104,18 +120,22 @@ class Microphone(Closing):
 
     def __iter__(self) -> Iterator[Block | Gap]:
         silent = 0
-        while self._capture:
+        while capture := self._capture:
             stopping = self._stopping
             if stopping:
-                self._capture.close()
-            if items := self._take(self._capture):
+                capture.close()
+            ended = stopping or silent >= _SILENT_SLICES or not capture.active
+            if ended:
+                capture.decide()
+            if items := self._take(capture):
                 silent = 0
                 yield from items
-            elif stopping:
-                return
-            elif silent >= _SILENT_SLICES or not self._capture.active:
+            elif ended:
                 silent = 0
-                yield from self._recover(self._capture)
+                yield from self._mixed_rest()
+                if stopping:
+                    return
+                yield from self._recover(capture)
             else:
                 # Slices, not one clock: a process that was suspended has lost only one of them.
                 silent = 0 if self._bell.wait(_SLICE_S) else silent + 1
@@ -123,31 +143,50 @@ class Microphone(Closing):
     def _take(self, capture: _Capture) -> list[Block | Gap]:
         """Up to a second of what the ring holds, cut where the device dropped samples."""
         begin = self._position
-        start, frames, _ = capture.ring.read(self.rate)
+        start, frames, _ = capture.ring.read(min(self.rate, capture.readable - begin))
         end = start + len(frames)
-        mono = to_mono(frames)
         items: list[Block | Gap] = []
 
         def pass_on(until: int) -> None:
             lost_end = min(until, start)
             if self._position < lost_end:
+                items.extend(self._mixed_rest())
                 items.append(self._gap(lost_end - self._position, "overflow"))
                 self._position = lost_end
             if self._position < until:
-                samples = mono[self._position - start : until - start]
-                items.append(Block(self._offset + self._position, samples))
-                self._position = until
+                items.extend(self._mixed(frames[self._position - start : until - start]))
 
-        while capture.drops and capture.drops[0][0] < end:
-            place, dropped = capture.drops.popleft()
+        while capture.holes and capture.holes[0][0] < end:
+            place, lost, reason = capture.holes.popleft()
             pass_on(min(max(place, begin), end))
-            items.append(self._gap(dropped - self._accounted_drops, "device-overflow"))
-            self._offset += dropped - self._accounted_drops
-            self._accounted_drops = dropped
+            items.extend(self._mixed_rest())
+            items.append(self._gap(lost - self._accounted_drops, reason))
+            self._offset += lost - self._accounted_drops
+            self._accounted_drops = lost
         pass_on(end)
-        if len(mono):
-            self._newest = mono
         return items
+
+    def _mixed(self, frames: npt.NDArray[Any]) -> Iterator[Block]:
+        """What can be given of the frames at `_position`, and of those that waited before."""
+        self._mixer = mixer = self._mixer or Mixer(self.rate)
+        start = self._offset + self._position - mixer.waiting
+        samples = mixer.push(frames)
+        self._position += len(frames)
+        if mixer.remark and not self._told:
+            self._told = True
+            self.notice(f"{self.name}: {mixer.remark}")
+        yield from self._block(start, samples)
+
+    def _mixed_rest(self) -> Iterator[Block]:
+        """What waited: here the audio is interrupted."""
+        if self._mixer:
+            rest = self._mixer.flush()
+            yield from self._block(self._offset + self._position - len(rest), rest)
+
+    def _block(self, start: int, samples: Samples) -> Iterator[Block]:
+        if len(samples):
+            self._newest = samples
+            yield Block(start, samples)
 
     def _gap(self, length: int, reason: str) -> Gap:
         start = self._offset + self._position
@@ -156,13 +195,15 @@ class Microphone(Closing):
     def _recover(self, lost: _Capture) -> Iterator[Gap]:
         """Wait for the same device, or give up.
 
-        The first gap comes at once, so that what was said before becomes final and people see
-        that they are not heard; the rest of the hole is known when the device delivers again.
+        The first gap comes at once, so that what was said before becomes final; the second, which
+        begins where the first ends, when the device delivers again. People are told at once that
+        they are not heard.
         """
         self._capture = None
+        self.notice(f"{self.name}: lost, nothing is heard; waiting up to {RECOVERY_S} s for it")
         deadline = time.monotonic() + RECOVERY_S
         failure: DeviceError | None = None
-        hole_from = time.monotonic()
+        hole_from = elapsed()
         yield self._outage(hole_from - lost.newest_at)
         resumed = 0.0
         while not (self._capture or self._stopping or time.monotonic() > deadline):
@@ -177,7 +218,7 @@ class Microphone(Closing):
             except DeviceError as error:
                 failure = error
                 self._bell.wait(1)
-        yield self._outage((resumed or time.monotonic()) - hole_from)
+        yield self._outage((resumed or elapsed()) - hole_from)
         if not (self._capture or self._stopping):
             reason = str(failure).removeprefix(f"{self.name}: ")
             raise DeviceError(
@@ -208,6 +249,7 @@ class Microphone(Closing):
         self._offset += self._position
         self._position = 0
         self._accounted_drops = 0
+        self._mixer = None  # it may have other channels
 
     def _open(self, device: Device) -> _Capture:
         sd = portaudio()
@@ -236,8 +278,8 @@ class _NoAnswerError(DeviceError):
 class _Capture:
     """One open stream: its ring, and what the callback noticed.
 
-    `drops` holds (ring position, frames the device had dropped until then): running totals, so
-    that entries pushed out of the bounded queue are still in the next one's figure.
+    `holes` holds (ring position, frames lost until then, reason): running totals, so that entries
+    pushed out of the bounded queue are still in the next one's figure.
     """
 
     open_count = 0
@@ -253,13 +295,17 @@ class _Capture:
     ) -> None:
         self.rate = rate
         self.ring = RingBuffer(rate * ring_seconds, channels, dtype)
-        self.drops: deque[tuple[int, int]] = deque(maxlen=1_000)
+        self.holes: deque[tuple[int, int, str]] = deque(maxlen=1_000)
+        self.lost = 0
         self.first_at = 0.0
-        self.newest_at = time.monotonic()
+        self.newest_at = elapsed()
         self._name = device.name
         self._ring_bell = heard
-        self._dropped = 0
         self._due = 0.0
+        self._detector = LossDetector(rate)
+        self._deciding = threading.Lock()
+        self._held: int | None = None
+        self._reported = False
 
         def open_stream() -> Any:
             stream = portaudio().InputStream(
@@ -286,6 +332,26 @@ class _Capture:
         """Whether the device may still deliver."""
         return bool(self._stream and self._stream.active)
 
+    @property
+    def readable(self) -> int:
+        """Frames, of those written, that no hole can be put into any more."""
+        written = self.ring.written  # before the next line: a doubt is raised before it is written
+        held = self._held
+        return written if held is None else min(written, held)
+
+    def decide(self) -> None:
+        """Nothing more will come: make everything readable."""
+        with self._deciding:
+            self._note(self._detector.decide())
+            self._held = None
+
+    def _note(self, hole: tuple[int, int] | None) -> None:
+        if hole:
+            reason = "device-overflow" if self._reported else "interrupted"
+            self.lost += hole[1]
+            self.holes.append((hole[0], self.lost, reason))
+            self._reported = False
+
     def close(self) -> None:
         """Stop capturing; what is in the ring stays."""
         stream, self._stream = self._stream, None
@@ -295,17 +361,29 @@ class _Capture:
 
     def _heard(self, frames: Any, count: int, times: Any, status: Any) -> None:
         """PortAudio's callback, on its thread: copy, count, return."""
-        self.newest_at = time.monotonic()
+        self.newest_at = elapsed()
         if not self.first_at:
             self.first_at = self.newest_at - count / self.rate
         captured_at = times.inputBufferAdcTime
-        if status.input_overflow:
-            # At least one: the device says so even where its clock does not show it.
-            hole = round((captured_at - self._due) * self.rate) if self._due else 1
-            self._dropped += max(hole, 1)
-            self.drops.append((self.ring.written, self._dropped))
-        self._due = captured_at + count / self.rate
-        self.ring.write(frames)
+        begin = self.ring.written
+        with self._deciding:  # held by the reader only when nothing more is expected
+            at_least = 0
+            if status.input_overflow:
+                jump = captured_at - self._due if self._due else 0.0
+                at_least = max(round(jump * self.rate), 1)
+                if jump > ON_TIME_S:
+                    self._note(self._detector.decide())
+                    self._detector.count(at_least)
+                    self._reported = True
+                    self._note((begin, at_least))
+                    at_least = 0
+            self._reported = self._reported or at_least > 0
+            self._note(
+                self._detector.arrived(self.newest_at, begin, begin + count, at_least=at_least)
+            )
+            self._held = self._detector.undecided
+            self._due = captured_at + count / self.rate
+            self.ring.write(frames)
         self._ring_bell()
 
 
