@@ -1,4 +1,4 @@
-"""The recognition edge: the only room that knows torch, ONNX Runtime, the model hub and the voice detector.
+"""The recognition edge: alone it knows torch, ONNX Runtime, the model hub and voice detection.
 
     settings.model ──checkpoints.resolve──► a folder ──Recognizer──► windows → log-probabilities
 
