@@ -10,6 +10,7 @@ from streamer.config import Settings
 from streamer.errors import ModelError
 from streamer.recognition import load_finetuning, load_recognizer, resolve
 from streamer.recognition.checkpoint_files import SEW_TINY_LETTERS
+from streamer.recognition.onnx_network import OnnxNetwork
 from streamer.recognition.random_model import random_sew_tiny, write_random_sew_tiny
 
 CPU = Settings(accelerator="cpu")
@@ -85,6 +86,7 @@ def test_what_is_saved_loads_and_says_the_same(tmp_path):
     sound = noise(model)[0]
     saved = load_recognizer(str(tmp_path / "new"))
     assert np.abs(model.log_probs(sound) - saved.log_probs(sound)).max() < 1e-3
+    assert isinstance(saved._network, OnnxNetwork), "the graph is as good for these weights"
     assert saved.vocabulary == model.vocabulary
     assert saved.decoder.has_language_model, "the language model is as good for these weights"
     assert (tmp_path / "new" / "WORDNET-LICENSE").is_file()

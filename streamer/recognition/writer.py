@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from streamer.recognition.recognizer import Recognizer as CtcRecognizer
 
 RULES = WriterRules(
-    show_probability=0.7,
-    agreed_probability=0.3,
+    show_probability=0.5,
+    agreed_probability=0.5,
     settle_windows=3,
-    settle_probability=0.5,
+    settle_probability=0.6,
     certain=0.25,
     doubtful=0.25,
     probable=0.8,
