@@ -11,13 +11,15 @@ from streamer.config import Settings
 from streamer.core.ctc import FrameGrid, GreedyDecoder, Vocabulary
 from streamer.core.ctc_hypothesis import CtcHypothesis, CtcModel
 from streamer.core.endpointer import DETECTOR_LAG_MS
+from streamer.core.session import Session
 from streamer.core.window_planner import WindowPlanner, WindowShape
 from streamer.messages import SAMPLE_RATE, Reading
 from streamer.recognition.checkpoint_files import EMBEDDED_FOLDER, read_live_rules
 
 if TYPE_CHECKING:
     from streamer.core.endpointer import Detector
-    from streamer.messages import LogProbs, Samples, Window
+    from streamer.messages import Event, LogProbs, Samples, Window
+    from streamer.recognition import Recognizer
 
 SEW = FrameGrid(hop=320, receptive=400, stride=640)
 WAV2VEC2 = FrameGrid(hop=320, receptive=400, stride=320)
@@ -126,3 +128,30 @@ class Spelling:
         """See `streamer.recognition.Recognizer`."""
         self.asked.append(list(batch))
         return [Reading(emission=self.emit(window)) for window in batch]
+
+
+def session_of(
+    recognizer: Recognizer,
+    rate: int = SAMPLE_RATE,
+    detector: Detector = always,
+    *,
+    previews: bool = True,
+    lane: str = "",
+    **options: object,
+) -> Session:
+    """A session of a stream that this recognizer will hear."""
+    settings = Settings(**options)  # type: ignore[arg-type]
+    hypothesis = recognizer.hypothesis(settings)
+    return Session(
+        rate, settings, recognizer.shape, hypothesis, detector, previews=previews, lane=lane
+    )
+
+
+def recognized(session: Session, recognizer: Recognizer, now: float | None = None) -> list[Event]:
+    """The events of everything that waits in a session."""
+    events = session.events()
+    while windows := session.pending(now):
+        for window, reading in zip(windows, recognizer.recognize(windows), strict=True):
+            session.accept(window, reading)
+            events += session.events()
+    return events + session.events()
