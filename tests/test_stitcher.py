@@ -6,18 +6,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from streamer.core.ctc import FrameWord, GreedyDecoder, Vocabulary, decode
-from streamer.core.stitcher import (
-    LONG_HEARD,
-    UNCHANGED,
-    Stitcher,
-    chance_to_stay,
-    contradicted,
-)
+from streamer.core.ctc import GreedyDecoder, Vocabulary, decode
+from streamer.core.hypothesis import contradicted
+from streamer.core.stitcher import Stitcher
 
 TOKENS = ("<pad>", "|", *"ABCDEHILNOPRSTUWY")
 VOCABULARY = Vocabulary(TOKENS, blank=0, delimiter=1, special=frozenset())
-RIGHT = 10
+RIGHT, SETTLE = 10, 24
 PAUSE = "_" * 30
 """After so much a clear word is sure."""
 
@@ -31,12 +26,23 @@ def emission(path, peak=0.999):
 
 
 def stitching(right_context=RIGHT, decoder=GreedyDecoder(VOCABULARY)):  # noqa: B008
-    return Stitcher(VOCABULARY, decoder, right_context)
+    return Stitcher(
+        VOCABULARY,
+        decoder,
+        right_context=right_context,
+        settle_frames=SETTLE,
+        settles=sure,
+    )
+
+
+def sure(word, heard):
+    """As a fitted rule has it: clear letters, and some audio after them."""
+    return word.confidence > 0.9 and heard >= 20
 
 
 def heard_out(stitcher, log_probs):
     """Heard twice, before as much silence at its end as makes words sure, and with it."""
-    stitcher.preview(0, log_probs[:-UNCHANGED])
+    stitcher.preview(0, log_probs[:-SETTLE])
     stitcher.preview(0, log_probs)
 
 
@@ -171,7 +177,7 @@ def test_a_window_that_reaches_back_corrects_what_is_not_stable():
     stitcher = stitching(0)
     rest = emission("_|_CAN_|_" + PAUSE)
     unsure = np.concatenate((emission("SO_|_"), emission("WE", 0.6), rest))
-    stitcher.preview(0, unsure[:-UNCHANGED])
+    stitcher.preview(0, unsure[:-SETTLE])
     stitcher.preview(8, unsure[8:])  # has slid past the unsure word
     assert texts(stitcher.stable) == ["SO"]
     whole = emission("SO_|_HE_|_CAN_|_" + PAUSE)
@@ -249,7 +255,13 @@ def test_what_never_ends_is_not_carried_for_ever():
 
 def test_a_model_without_a_delimiter_is_cut_where_it_is_cut():
     unparted = Vocabulary(TOKENS, 0, None, frozenset({1}))
-    stitcher = Stitcher(unparted, GreedyDecoder(unparted), RIGHT)
+    stitcher = Stitcher(
+        unparted,
+        GreedyDecoder(unparted),
+        right_context=RIGHT,
+        settle_frames=SETTLE,
+        settles=sure,
+    )
     words, following = stitcher.finish(emission("_A_B"), split=True)
     assert texts(words) == ["AB"]
     assert following.carried == 0
@@ -320,37 +332,3 @@ def test_frames_that_windows_slide_past_are_settled_inside_a_word():
     for _ in range(2):
         stitcher.preview(len(path) - 34, truth[-34:])
     assert texts(stitcher.stable) == ["AB" * 20]
-
-
-@pytest.mark.parametrize(
-    ("stable", "final", "count"),
-    [
-        ("", "", 0),
-        ("A B", "A B C D", 0),
-        ("A B", "A C", 1),
-        ("A B C", "A C", 1),
-        ("A C", "A B C", 0),
-        ("A B", "", 2),
-        ("A B", "C D E", 2),
-        ("A B C", "B C", 1),
-    ],
-)
-def test_contradicted_counts_what_the_final_text_does_not_have(stable, final, count):
-    assert contradicted(stable.split(), final.split()) == count
-
-
-@given(st.lists(st.sampled_from("ABC"), max_size=8), st.lists(st.sampled_from("ABC"), max_size=8))
-def test_contradicted_is_bounded_and_nothing_for_a_beginning(stable, final):
-    assert 0 <= contradicted(stable, final) <= len(stable)
-    assert contradicted(stable, stable + final) == 0
-
-
-def test_a_word_is_likelier_to_stay_the_more_was_heard_and_the_surer_its_letters():
-    def chance(confidence, heard, with_lm=False):
-        return chance_to_stay(FrameWord("WORD", 0, 9, 10, confidence), heard, with_lm=with_lm)
-
-    assert chance(0.99, 0) < chance(0.99, 10) < chance(0.99, LONG_HEARD)
-    assert chance(0.99, LONG_HEARD) == chance(0.99, 250)
-    assert chance(0.3, 10) < chance(0.6, 10) < chance(1.0, 10) < 1
-    assert chance(0.99, 10) > 0.5 > chance(0.3, 10) > 0
-    assert chance(0.8, 10) < chance(0.8, 10, with_lm=True), "language makes up for doubt"

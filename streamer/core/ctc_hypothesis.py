@@ -93,6 +93,11 @@ class CtcModel:
         """How samples become frames."""
         return self.shape.grid
 
+    def chance_to_stay(self, word: FrameWord, heard: int) -> float:
+        """See `CtcRules`; a decoder that knows language makes up for doubt."""
+        with_lm = self.decoder.has_language_model
+        return self.rules.chance_to_stay(word, heard, with_lm=with_lm)
+
 
 class CtcHypothesis:
     """See `streamer.core.hypothesis.Hypothesis`.
@@ -124,7 +129,7 @@ class CtcHypothesis:
             model.decoder,
             right_context=right_context,
             settle_frames=model.rules.settle_frames,
-            settles=lambda word, heard: self._stays(word, heard) >= model.rules.settle_chance,
+            settles=partial(_settles, model),
         )
         self._follows_split = follows_split
         self._next: CtcHypothesis | None = None
@@ -203,10 +208,6 @@ class CtcHypothesis:
         edge = grid.receptive - grid.hop
         return (window.start + len(window.samples) - edge - window.speech_end) // grid.hop
 
-    def _stays(self, word: FrameWord, heard: int) -> float:
-        with_lm = self._model.decoder.has_language_model
-        return self._model.rules.chance_to_stay(word, heard, with_lm=with_lm)
-
     def _worth_showing(self, frames: int, word: FrameWord, unchanged: int) -> bool:
         """Whether a word that may change should be seen, `frames` of its emission being known.
 
@@ -215,7 +216,10 @@ class CtcHypothesis:
         heard = frames - word.end
         if heard < self._model.rules.show_after_frames:
             return False
-        return unchanged > 0 or self._stays(word, heard) >= self._model.rules.show_chance
+        return (
+            unchanged > 0
+            or self._model.chance_to_stay(word, heard) >= self._model.rules.show_chance
+        )
 
     def _is_noise(self, words: list[FrameWord], emission: LogProbs) -> bool:
         """The second gate: a voice detector takes much for speech that a recognizer does not."""
@@ -234,6 +238,11 @@ class CtcHypothesis:
     def _spell(self, words: list[FrameWord], *, opening: bool) -> list[str]:
         raw = [word.text for word in words]
         return raw if self._raw else sentence_case(raw, opening=opening)
+
+
+def _settles(model: CtcModel, word: FrameWord, heard: int) -> bool:
+    # All utterances of a stream share it: bound to one, it would keep every other in memory.
+    return model.chance_to_stay(word, heard) >= model.rules.settle_chance
 
 
 def _emission(reading: Reading) -> LogProbs:

@@ -220,7 +220,6 @@ class Endpointer:
             self._recent.popleft()
         closed = Closed(self.utterance, end)
         self.utterance = None
-        self._levels.clear()
         return closed
 
     def _split(self) -> Split:

@@ -157,16 +157,15 @@ class Session:
             elif window.kind == "final":
                 likely = self._likely_reading(window)
                 if likely and not self._given:
-                    self._close(window, due.length, likely)
+                    self._close(due, window, likely)
                 else:
-                    self._given.append(due)
-            elif self._given:
-                break
+                    self._give(due, window)
             elif now is not None and now - window.due / SAMPLE_RATE > self._patience_s:
                 self.counts.dropped += 1
+            elif self._given:
+                break
             else:
-                draft = self._hypothesis.draft
-                self._given.append(_Due(replace(window, draft=draft)))
+                self._give(due, window)
                 self._queue.popleft()
                 break
             self._queue.popleft()
@@ -177,12 +176,12 @@ class Session:
         due = self._given.popleft()
         assert due.item is window, "windows are accepted in the order in which they were given"
         if window.kind == "final":
-            self._close(window, due.length, reading)
+            self._close(due, window, reading)
             return
         self.counts.previews += 1
         if window.kind == "likely_final":
             self._likely = window, reading
-        self._preview(window, reading)
+        self._preview(due, window, reading)
 
     def events(self) -> list[Event]:
         """What has become known since this was last asked."""
@@ -195,7 +194,12 @@ class Session:
         for window in windows:
             # How much was received for a segment: later on that could include a gap.
             length = self._source(window.speech_end) - self._source(window.speech_start)
-            self._queue.append(_Due(window, length))
+            self._queue.append(_Due(window, length, self._received))
+
+    def _give(self, due: _Due, window: Window) -> None:
+        # Nothing has been read yet of the utterances behind one whose final text is awaited.
+        draft = () if self._given else self._hypothesis.draft
+        self._given.append(replace(due, item=replace(window, draft=draft)))
 
     def _flush(self) -> None:
         samples = self._high_pass.push(self._resampler.flush())
@@ -239,7 +243,7 @@ class Session:
         asked = window.segment, window.start, len(window.samples)
         return reading if asked == (final.segment, final.start, len(final.samples)) else None
 
-    def _preview(self, window: Window, reading: Reading) -> None:
+    def _preview(self, due: _Due, window: Window, reading: Reading) -> None:
         preview = self._hypothesis.update(window, reading)
         self._planner.settle(window.segment, self._hypothesis.settled_until)
         shown = " ".join(preview.stable), " ".join(preview.tentative)
@@ -250,7 +254,7 @@ class Session:
             Partial(
                 segment=window.segment,
                 start=_seconds(window.speech_start),
-                end=self._until(window.speech_end),
+                end=self._until(window.speech_end, due.received),
                 stable=shown[0],
                 tentative=shown[1],
                 at=_seconds(window.due),
@@ -258,7 +262,7 @@ class Session:
             )
         )
 
-    def _close(self, window: Window, length: int, reading: Reading) -> None:
+    def _close(self, due: _Due, window: Window, reading: Reading) -> None:
         self.counts.segments_s += _seconds(window.speech_end - window.speech_start)
         final = self._hypothesis.close(window, reading)
         self._hypothesis = self._hypothesis.following()
@@ -266,25 +270,29 @@ class Session:
         self._retracted += final.retracted
         was_shown, self._shown = self._shown != ("", ""), ("", "")
         if final.words:
-            self._speech += length
+            self._speech += due.length
         elif not was_shown:
             return
+        end = self._until(final.end, due.received)
         self._events.append(
             Final(
                 segment=window.segment,
                 start=_seconds(final.start),
-                end=self._until(final.end),
+                end=end,
                 text=" ".join(word.word for word in final.words),
                 raw=final.raw,
-                words=final.words,
+                words=tuple(
+                    replace(word, start=min(word.start, end), end=min(word.end, end))
+                    for word in final.words
+                ),
                 at=_seconds(window.due),
                 lane=self._lane,
             )
         )
 
-    def _until(self, model_sample: int) -> float:
+    def _until(self, model_sample: int, received: int) -> float:
         """Windows are as long as a network wants; nothing ends after the audio."""
-        return min(_seconds(model_sample), self._received / self._rate)
+        return min(_seconds(model_sample), received / self._rate)
 
     def _source(self, model_sample: int) -> int:
         """Of the audio since the last gap, the source sample that is nearest."""
@@ -294,10 +302,15 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """What waits its turn: a window, with the source samples of its segment; a gap; the end."""
+    """What waits its turn: a window, a gap or the end.
+
+    Of a window: how many source samples its segment has, and how many were received when it was
+    asked for.
+    """
 
     item: Window | Gap | None
     length: int = 0
+    received: int = 0
 
 
 def _seconds(model_sample: int) -> float:

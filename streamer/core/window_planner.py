@@ -164,7 +164,8 @@ class WindowPlanner:
                 begin = min(covered - self._reach, self._previewed - self._shape.edge)
             else:
                 begin = self._settled_until
-            start = earliest + _on_stride(max(0, begin - earliest), self._grid)
+            surplus = max(0, begin - earliest)
+            start = earliest + surplus // self._grid.stride * self._grid.stride
             self._previewed = covered
             windows.append(self._window(utterance, start, end, end, "preview"))
         return windows
