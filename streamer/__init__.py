@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from streamer.errors import DeviceError as DeviceError
     from streamer.errors import InputError as InputError
     from streamer.errors import ModelError as ModelError
+    from streamer.errors import OutputError as OutputError
     from streamer.errors import SettingsError as SettingsError
     from streamer.errors import StreamerError as StreamerError
     from streamer.live import Transcriber as Transcriber
@@ -66,6 +67,7 @@ _HOMES = {
         "DeviceError",
         "InputError",
         "ModelError",
+        "OutputError",
         "SettingsError",
         "StreamerError",
     ),

@@ -1,7 +1,7 @@
 """The command line: arguments → settings → the public parts. Nothing imports this module.
 
-Exit codes: 0 done, 2 usage, 3 no audio device, 4 model not available, 5 unreadable input,
-130 interrupted (the pending words are finished and printed first).
+Exit codes: 0 done, 1 the output cannot be written, 2 usage, 3 no audio device, 4 model not
+available, 5 unreadable input, 130 interrupted (the pending words are finished and printed first).
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 
 from streamer.arguments import parse
 from streamer.config import Settings, load_settings
-from streamer.errors import DeviceError, InputError, ModelError, SettingsError, StreamerError
+from streamer.errors import (
+    DeviceError,
+    InputError,
+    ModelError,
+    OutputError,
+    SettingsError,
+    StreamerError,
+)
 from streamer.messages import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -49,27 +56,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.insert(0, "listen")
     options = parse(arguments, _COMMANDS)
     try:
-        code = _COMMANDS[options.command](options)
-        sys.stdout.flush()
-        return code
-    except StreamerError as error:
+        return _run(options)
+    except BrokenPipeError:
+        _forget_output()
+        return 0  # the reader has what it wanted
+    except (StreamerError, OSError) as error:
         if options.debug:
             traceback.print_exc()
-        _say(f"streamer: {error}")
-        return error.exit_code
+        if isinstance(error, OutputError):
+            _forget_output()
+        if isinstance(error, StreamerError):
+            _say(f"streamer: {error}")
+            return error.exit_code
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"streamer: {where}{error.strerror or error}; `--debug` shows what was being done")
+        return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except OSError as error:
-        # The interpreter must not complain about the same once more on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return 0  # the reader has what it wanted
-        if options.debug:
-            traceback.print_exc()
-        _say(
-            f"streamer: the output cannot be written ({error.strerror}); make room, or name another"
-        )
-        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the chosen command to the last byte of its output."""
+    from streamer.sinks import send
+
+    try:
+        code = _COMMANDS[options.command](options)
+    except OSError:
+        # A failed write stays in the stream's buffer and fails again: then the output is to blame.
+        send(sys.stdout, "")
+        raise
+    send(sys.stdout, "")
+    return code
+
+
+def _forget_output() -> None:
+    """The interpreter must not complain about the same once more on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _listen(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 import streamer
 from streamer.config import Settings
 from streamer.core.session import Session, require_numbers
-from streamer.errors import InputError, StreamerError
+from streamer.errors import InputError, OutputError, StreamerError
 from streamer.messages import (
     SAMPLE_RATE,
     Block,
@@ -285,9 +285,9 @@ def run(
 
     Raises:
         StreamerError: the source failed; the pending words and the account were shown before.
-        OSError: a sink failed.
+        OutputError, OSError: a sink failed.
     """
-    failure: OSError | None = None
+    failure: OutputError | OSError | None = None
     working = list(sinks)
 
     def tell(report: Callable[[Sink], None]) -> None:
@@ -295,7 +295,7 @@ def run(
         for sink in tuple(working):
             try:
                 report(sink)
-            except OSError as error:
+            except (OutputError, OSError) as error:
                 failure = failure or error
                 working.remove(sink)
                 source.stop()

@@ -21,6 +21,7 @@ from typing import Self, TextIO
 import rich.console
 from rich.text import Text
 
+from streamer.errors import OutputError
 from streamer.messages import Event, Final, Gap, Partial, SessionEnded, SessionStarted
 from streamer.sinks import Status, send
 
@@ -54,7 +55,8 @@ class Console:
         environ: looked at for `TERM` and `NO_COLOR`.
 
     Raises:
-        OSError: a stream cannot be written; `BrokenPipeError` where its reader has gone.
+        OutputError: a stream cannot be written.
+        BrokenPipeError: its reader has gone.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Console:
     ) -> None:
         try:
             self._erase(then=_SHOW)
-        except OSError:
+        except (OutputError, BrokenPipeError):
             # The terminal is gone; what led here says more than this would.
             if error is None:
                 raise

@@ -16,7 +16,7 @@ from typing import BinaryIO, Self, TextIO
 
 import numpy as np
 
-from streamer.errors import SettingsError
+from streamer.errors import OutputError, SettingsError
 from streamer.messages import Block, Event, Gap, Partial
 from streamer.sinks import Status
 from streamer.sinks.lines import JsonLines, PlainText
@@ -92,7 +92,7 @@ class Journal:
         try:
             self._events.show(event)
             self._transcript.show(event)
-        except OSError as error:
+        except OutputError as error:
             self._fail(error)
 
     def status(self, status: Status) -> None:
@@ -121,11 +121,12 @@ class Journal:
         path = self._folder / name
         return self._files.enter_context(path.open("x", encoding="utf-8", newline="\n"))
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: OSError | OutputError) -> None:
         self._close()
+        cause = error.__cause__ if isinstance(error, OutputError) else error
+        reason = getattr(cause, "strerror", None) or cause
         self._warn(
-            f"{self._folder}: recording stopped, a write failed ({error.strerror or error}); "
-            "transcription goes on"
+            f"{self._folder}: recording stopped, a write failed ({reason}); transcription goes on"
         )
 
     def _close(self) -> None:
