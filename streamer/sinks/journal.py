@@ -33,7 +33,8 @@ class Journal:
     What was lost is written as silence, so that a place in the file is a time on the stream's
     clock. Partials are not kept. One thread drives it.
 
-    A write that fails in mid-session ends the recording, not the session: `warn` is told once.
+    A write that fails in mid-session ends the recording, not the session: `warn` is told once, and
+    standard error if `warn` fails too.
 
     Args:
         folder: where the session's own folder is made; made as well if it is not there.
@@ -125,13 +126,19 @@ class Journal:
         self._close()
         cause = error.__cause__ if isinstance(error, OutputError) else error
         reason = getattr(cause, "strerror", None) or cause
-        self._warn(
+        line = (
             f"{self._folder}: recording stopped, a write failed ({reason}); transcription goes on"
         )
+        for say in (self._warn, _print_warning):
+            # Whoever is told may be broken as well; that must not cost the words either.
+            with contextlib.suppress(Exception):
+                say(line)
+                return
 
     def _close(self) -> None:
         self._broken = True
-        with contextlib.suppress(OSError):
+        # A ValueError comes of a file that was closed because the next could not be made.
+        with contextlib.suppress(OSError, ValueError):
             self._files.close()
 
 
