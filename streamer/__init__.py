@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from streamer.errors import OutputError as OutputError
     from streamer.errors import SettingsError as SettingsError
     from streamer.errors import StreamerError as StreamerError
+    from streamer.errors import StreamerWarning as StreamerWarning
     from streamer.live import Transcriber as Transcriber
     from streamer.live import listen as listen
     from streamer.messages import Block as Block
@@ -70,6 +71,7 @@ _HOMES = {
         "OutputError",
         "SettingsError",
         "StreamerError",
+        "StreamerWarning",
     ),
     "streamer.live": ("Transcriber", "listen"),
     "streamer.messages": (

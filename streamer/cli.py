@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from streamer.arguments import parse
 from streamer.config import Settings, load_settings
@@ -26,6 +27,7 @@ from streamer.errors import (
     OutputError,
     SettingsError,
     StreamerError,
+    StreamerWarning,
 )
 from streamer.messages import SAMPLE_RATE
 
@@ -56,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.insert(0, "listen")
     options = parse(arguments, _COMMANDS)
     try:
-        return _run(options)
+        with _warnings_as_lines():
+            return _run(options)
     except BrokenPipeError:
         _forget_output()
         return 0  # the reader has what it wanted
@@ -419,6 +422,30 @@ def _working(what: str, options: argparse.Namespace) -> Iterator[None]:
     from rich.console import Console
 
     with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Our own warnings are for users; those of libraries go where they always go."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, StreamerWarning):
+                _warn(str(message))
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", StreamerWarning)
         yield
 
 

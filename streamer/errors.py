@@ -19,6 +19,10 @@ class StreamerError(Exception):
     exit_code = 1
 
 
+class StreamerWarning(UserWarning):
+    """Something was left out or replaced, and the work goes on."""
+
+
 class SettingsError(StreamerError):
     """A setting has no such name or no such value."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.core.ctc import GreedyDecoder, certainty, sentence_case
+from streamer.core.ctc import GreedyDecoder, certainty
 from streamer.core.resample import Resampler
 from streamer.core.segmenter import Segmenter
 from streamer.core.stitcher import Stitcher, contradicted
@@ -99,7 +99,8 @@ class Session:
         self._resampler = Resampler(source_rate)
         self._segmenter = Segmenter(settings, grid, detector, previews=previews)
         right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // grid.hop
-        self._stitcher = Stitcher(vocabulary, decoder or GreedyDecoder(vocabulary), right_context)
+        self._decoder = decoder or GreedyDecoder(vocabulary)
+        self._stitcher = Stitcher(vocabulary, self._decoder, right_context)
         self._shown: tuple[str, str] = ("", "")
         self._stable: list[FrameWord] = []
         self._lengths: deque[int] = deque()  # source samples of each segment to be accepted
@@ -175,6 +176,9 @@ class Session:
         worth = map(partial(self._worth_showing, len(emission)), tentative, unchanged)
         tentative = list(compress(tentative, takewhile(bool, worth)))
         spelled = self._spell([*stable, *tentative], opening=not window.continues)
+        # A phrase of hotwords that is now complete must not change how its first word was shown.
+        settled = self._shown[0].split()
+        spelled[: len(settled)] = settled
         self._stable = stable
         shown = (" ".join(spelled[: len(stable)]), " ".join(spelled[len(stable) :]))
         if shown == self._shown:
@@ -259,7 +263,7 @@ class Session:
 
     def _spell(self, words: list[FrameWord], *, opening: bool) -> list[str]:
         raw = [word.text for word in words]
-        return raw if self._raw else sentence_case(raw, opening=opening)
+        return raw if self._raw else self._decoder.spell(raw, opening=opening)
 
     def _source(self, model_sample: int) -> int:
         """Of the audio since the last gap, the source sample that is nearest."""
