@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from streamer.arguments import parse
-from streamer.config import Settings, load_settings
+from streamer.config import NAMES, Settings, load_settings
 from streamer.errors import (
     DeviceError,
     InputError,
@@ -122,10 +122,10 @@ def _listen(options: argparse.Namespace) -> int:
         from streamer.live import run
         from streamer.recognition import load_recognizer
 
-        with _working(f"loading {checkpoint.name}", options):
+        with _working(f"loading {checkpoint.name}", settings):
             recognizer = load_recognizer(settings, checkpoint=checkpoint)
         signals.then(source.stop)
-        sinks, journal = _sinks(options, source.rate)
+        sinks, journal = _sinks(settings, source.rate)
         run(
             source,
             recognizer,
@@ -156,10 +156,10 @@ def _source(options: argparse.Namespace, settings: Settings) -> Source:
     return Microphone(find_input(settings.device), settings.ring_seconds)
 
 
-def _sinks(options: argparse.Namespace, rate: int) -> tuple[list[Sink], Journal | None]:
+def _sinks(settings: Settings, rate: int) -> tuple[list[Sink], Journal | None]:
     sink: Sink
     warn: Callable[[str], None] = _warn
-    if options.format == "console":
+    if settings.format == "console":
         from streamer.sinks.console import Console
 
         sink = console = Console()
@@ -168,20 +168,20 @@ def _sinks(options: argparse.Namespace, rate: int) -> tuple[list[Sink], Journal 
     else:
         from streamer.sinks.lines import JsonLines, PlainText
 
-        sink = (JsonLines if options.format == "jsonl" else PlainText)(sys.stdout)
-    if not options.record:
+        sink = (JsonLines if settings.format == "jsonl" else PlainText)(sys.stdout)
+    if not settings.record:
         return [sink], None
     from streamer.sinks.journal import Journal
 
-    journal = Journal(options.record, rate, warn=warn)
+    journal = Journal(settings.record, rate, warn=warn)
     # The journal first: what was said is safe before it is shown.
     return [journal, sink], journal
 
 
 def _transcribe(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    several = len(options.format) > 1 or len(options.files) > 1
-    if several and not options.output_dir and options.format != ["txt"]:
+    several = len(options.formats) > 1 or len(options.files) > 1
+    if several and not options.output_dir and options.formats != ["txt"]:
         raise SettingsError(
             "several formats, or several files in another than txt, need --output-dir FOLDER"
         )
@@ -248,7 +248,7 @@ def _deliver(transcript: Transcript, path: Path, name: str, options: argparse.Na
     from streamer.sinks.exporters import to_json, to_srt, to_txt, to_vtt, write_atomically
 
     segments = transcript.segments
-    for form in options.format:
+    for form in options.formats:
         if form == "json":
             text = to_json(segments, model=transcript.model, duration=transcript.duration)
         else:
@@ -400,8 +400,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    given = {name: getattr(options, name, None) for name in _SETTING_FLAGS}
-    return load_settings(given, file=options.config)
+    given: dict[str, Any] = {name: getattr(options, name, None) for name in NAMES}
+    return load_settings(file=options.config, **given)
 
 
 def _checkpoint(settings: Settings) -> Checkpoint:
@@ -414,9 +414,9 @@ def _checkpoint(settings: Settings) -> Checkpoint:
 
 
 @contextmanager
-def _working(what: str, options: argparse.Namespace) -> Iterator[None]:
+def _working(what: str, settings: Settings) -> Iterator[None]:
     """A sign of life for people who look at a terminal."""
-    if options.format != "console" or not sys.stderr.isatty():
+    if settings.format != "console" or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
@@ -499,4 +499,3 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "bench": _bench,
 }
 _TOP_FLAGS = ("-h", "--help", "--version")
-_SETTING_FLAGS = ("model", "device", "accelerator", "threads", "raw", "hotwords", "lm")

@@ -308,6 +308,17 @@ def test_an_unknown_setting_names_its_neighbour(env: dict[str, str], tmp_path: P
     assert "hangover_ms" in done.stderr
 
 
+def test_the_file_of_settings_says_how_to_write_and_where_to_record(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('format = "text"\nrecord = "talks"\nhangover_ms = 400\n')
+    done = streamer(env, "--demo", "--pace", "fast", "--config", config)
+    assert done.returncode == 0
+    (folder,) = (tmp_path / "talks").iterdir()
+    assert done.stdout == (folder / "transcript.txt").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [

@@ -44,7 +44,7 @@ def load_decoder(settings: Settings, vocabulary: Vocabulary, folder: Path) -> De
         SettingsError: a file is not there or not what it should be, or the model cannot spell it.
         ModelError: the language model in the folder is damaged.
     """
-    wanted = Path(settings.lm) if settings.lm not in ("", NO_LM) else None
+    wanted = None if settings.lm == NO_LM else settings.lm
     if vocabulary.delimiter is None:
         if settings.hotwords or wanted:
             raise SettingsError(
@@ -54,7 +54,7 @@ def load_decoder(settings: Settings, vocabulary: Vocabulary, folder: Path) -> De
     model = read_arpa(wanted, vocabulary) if wanted else None
     if not settings.lm and (folder / LANGUAGE_MODEL).is_file():
         model = _own_language_model(folder, vocabulary)
-    hotwords = read_hotwords(Path(settings.hotwords), vocabulary) if settings.hotwords else None
+    hotwords = read_hotwords(settings.hotwords, vocabulary) if settings.hotwords else None
     return (
         BeamDecoder(vocabulary, model, hotwords) if model or hotwords else GreedyDecoder(vocabulary)
     )
