@@ -31,7 +31,7 @@ from streamer.messages import (
     SessionEnded,
     SessionStarted,
 )
-from streamer.recognition import load_recognizer
+from streamer.recognition import load_recognizer, require_same_words
 from streamer.recognition.vad import VoiceDetector
 from streamer.sinks import Sink, Status
 from streamer.sources.devices import find_input
@@ -76,6 +76,7 @@ class Transcriber:
 
     Raises:
         InputError: no audio has such a rate.
+        SettingsError: the settings expect other words than the recognizer was loaded with.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Transcriber:
         if rate not in RATES:
             raise InputError(f"{rate} samples a second is no rate of audio; give the true one")
         settings = settings or Settings()
+        require_same_words(settings, recognizer)
         self._recognizer = recognizer
         self._rate = rate
         self._now = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import math
@@ -16,8 +17,8 @@ import pytest
 from conftest import REPOSITORY, word_errors, words
 
 from streamer.cli import DEMO
-from streamer.config import Settings
-from streamer.core.ctc import Calibration, Vocabulary, decode
+from streamer.config import NO_LM, Settings
+from streamer.core.ctc import Calibration, GreedyDecoder, Vocabulary, decode
 from streamer.errors import SettingsError, StreamerWarning
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Final, Partial
@@ -26,6 +27,7 @@ from streamer.recognition.checkpoint_files import CALIBRATION, LANGUAGE_MODEL
 from streamer.recognition.checkpoint_files import SEW_TINY_LETTERS as LETTERS
 from streamer.recognition.decoder_files import load_decoder, read_arpa, read_hotwords
 from streamer.sources.files import read_audio
+from streamer.transcripts import transcribe
 from training.ngram import Model
 
 EMBEDDED = resolve("embedded-sew").folder
@@ -336,6 +338,39 @@ def test_what_noise_makes_of_final_texts_is_mended_by_either(heard, tmp_path):
             assert final.text == " ".join(word.word for word in final.words)
             assert all(final.start <= w.start < w.end <= final.end for w in final.words)
             assert all(0 <= word.confidence <= 1 for word in final.words)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "asked", "missing"),
+    [
+        ({}, {"hotwords": "names.txt"}, "hotwords"),
+        ({"lm": "none"}, {"lm": "words.arpa"}, "lm"),
+        ({}, {"lm": "none"}, "lm"),
+        ({"lm": "none"}, {"lm": "none"}, None),
+        ({"hotwords": "names.txt"}, {"hotwords": "names.txt"}, None),
+        ({"hotwords": "names.txt"}, {"hotwords": "others.txt"}, "hotwords"),
+        ({"hotwords": "names.txt", "lm": "none"}, {}, None),
+    ],
+)
+def test_words_that_a_ready_recognizer_does_not_expect_are_an_error(
+    recognizer, loaded, asked, missing
+):
+    ready = copy.copy(recognizer)
+    given = Settings(**loaded)
+    ready.hotwords, ready.lm = given.hotwords, given.lm
+    if given.lm == NO_LM:
+        ready.decoder = GreedyDecoder(ready.vocabulary)
+    if missing is None:
+        Transcriber(ready, SAMPLE_RATE, Settings(**asked))
+        return
+    with pytest.raises(SettingsError, match=rf"^{missing} = .*load_recognizer\(settings\)$"):
+        transcribe([], SAMPLE_RATE, recognizer=ready, settings=Settings(**asked))
+
+
+def test_a_recognizer_knows_which_words_it_was_loaded_with(tmp_path):
+    (tmp_path / "names.txt").write_text("Ada")
+    given = Settings(model="embedded-sew", hotwords=tmp_path / "names.txt", lm="none")
+    Transcriber(load_recognizer(given), SAMPLE_RATE, given)
 
 
 def test_a_phrase_changes_no_word_that_was_shown_as_stable(heard, tmp_path):

@@ -11,7 +11,8 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
-from streamer.config import Settings
+from streamer.config import NO_LM, Settings
+from streamer.errors import SettingsError
 from streamer.recognition.checkpoint_files import read_calibration
 from streamer.recognition.checkpoints import Checkpoint, resolve
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from streamer.recognition.finetuning import FineTuning
     from streamer.recognition.recognizer import Recognizer
 
-__all__ = ["Checkpoint", "load_finetuning", "load_recognizer", "resolve"]
+__all__ = ["Checkpoint", "load_finetuning", "load_recognizer", "require_same_words", "resolve"]
 
 _BEFORE_TORCH = {
     # Threads that spin while they wait made a 4 s window take 0.4 to 2 s instead of 0.16 s on two
@@ -62,10 +63,29 @@ def load_recognizer(
 
     recognizer = Recognizer(checkpoint, accelerator=settings.accelerator, threads=settings.threads)
     recognizer.decoder = load_decoder(settings, recognizer.vocabulary, checkpoint.folder)
+    recognizer.hotwords, recognizer.lm = settings.hotwords, settings.lm
     recognizer.calibration = read_calibration(
         checkpoint.folder, with_lm=recognizer.decoder.has_language_model
     )
     return recognizer
+
+
+def require_same_words(settings: Settings, recognizer: Recognizer) -> None:
+    """Check that a recognizer expects the words that settings ask for: loading decides on them.
+
+    Raises:
+        SettingsError: the settings name hotwords or a language model that it was not loaded with.
+    """
+    without_lm = settings.lm == NO_LM and not recognizer.decoder.has_language_model
+    for name, met in (
+        ("hotwords", not settings.hotwords or settings.hotwords == recognizer.hotwords),
+        ("lm", not settings.lm or without_lm or settings.lm == recognizer.lm),
+    ):
+        if not met:
+            raise SettingsError(
+                f"{name} = '{getattr(settings, name)}': the recognizer was loaded without it; "
+                "load it with the same settings: load_recognizer(settings)"
+            )
 
 
 def load_finetuning(

@@ -25,6 +25,8 @@ from streamer.recognition.checkpoint_files import (
 from streamer.recognition.sew_cpu import load_packed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from streamer.core.ctc import Decoder
     from streamer.messages import LogProbs, Samples
     from streamer.recognition.checkpoints import Checkpoint
@@ -55,6 +57,7 @@ class Recognizer:
         grid: how samples become frames.
         calibration: what the model's confidence in a word is worth, where that is known.
         decoder: what decodes the emissions; greedy until `load_recognizer` knows of another.
+        hotwords, lm: the settings that the decoder was made of.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class Recognizer:
         self.vocabulary = read_vocabulary(checkpoint.folder, config["vocab_size"])
         self.calibration = read_calibration(checkpoint.folder, with_lm=False)
         self.decoder: Decoder = GreedyDecoder(self.vocabulary)
+        self.hotwords: Path | None = None
+        self.lm: Path | None = None
         if self.device == "cpu":
             torch.set_num_threads(
                 threads or min(torch.get_num_threads(), math.ceil(weights / _WEIGHTS_A_THREAD))
