@@ -11,7 +11,9 @@ import numpy as np
 import streamer
 
 with wave.open(sys.stdin.buffer) as file:
-    transcriber = streamer.Transcriber(streamer.load_recognizer(), file.getframerate())
+    settings = streamer.load_settings()
+    recognizer = streamer.load_recognizer(settings)
+    transcriber = streamer.Transcriber(recognizer, file.getframerate(), settings)
 
     def show(events):
         """Print what is new."""

@@ -1,9 +1,12 @@
-"""Live captions in ten lines: speak, read, end with Ctrl-C."""
+"""Live captions in a few lines: speak, read, end with Ctrl-C, which finishes the last words."""
+
+import signal
 
 import streamer
 
-try:
-    for event in streamer.listen():
+with streamer.listen(streamer.load_settings()) as listener:
+    signal.signal(signal.SIGINT, lambda *_: listener.stop())
+    for event in listener:
         match event:
             case streamer.Partial(stable=stable, tentative=tentative):
                 print(f"\r… {stable} {tentative}\x1b[K", end="", flush=True)
@@ -11,5 +14,3 @@ try:
                 print(f"\r{text}\x1b[K", flush=True)
             case streamer.Gap(reason=reason):
                 print(f"\r(audio was lost: {reason})\x1b[K", flush=True)
-except KeyboardInterrupt:
-    print()

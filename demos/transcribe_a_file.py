@@ -4,7 +4,7 @@ import sys
 
 import streamer
 
-transcript = streamer.transcribe(sys.argv[1])
+transcript = streamer.transcribe(sys.argv[1], settings=streamer.load_settings())
 print(transcript.text)
 for segment in transcript.segments:
     for word in segment.words:

@@ -6,8 +6,9 @@ import soundfile
 
 import streamer
 
-recognizer = streamer.load_recognizer()
+settings = streamer.load_settings()
+recognizer = streamer.load_recognizer(settings)
 for name in sys.argv[1:]:
     samples, rate = soundfile.read(name)
-    transcript = streamer.transcribe(samples, rate, recognizer=recognizer)
+    transcript = streamer.transcribe(samples, rate, recognizer=recognizer, settings=settings)
     print(f"{name}: {transcript.text}")

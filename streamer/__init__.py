@@ -20,9 +20,10 @@ What the command line does is a few lines of this:
 
     print(streamer.transcribe("talk.flac").text)
 
-    for event in streamer.listen():
-        if isinstance(event, streamer.Final):
-            print(event.text)
+    with streamer.listen() as listener:
+        for event in listener:                      # until listener.stop()
+            if isinstance(event, streamer.Final):
+                print(event.text)
 
     recognizer = streamer.load_recognizer()
     transcriber = streamer.Transcriber(recognizer, rate=48_000)
@@ -43,8 +44,11 @@ if TYPE_CHECKING:
     from streamer.errors import DeviceError as DeviceError
     from streamer.errors import InputError as InputError
     from streamer.errors import ModelError as ModelError
+    from streamer.errors import OutputError as OutputError
     from streamer.errors import SettingsError as SettingsError
     from streamer.errors import StreamerError as StreamerError
+    from streamer.errors import StreamerWarning as StreamerWarning
+    from streamer.live import Listener as Listener
     from streamer.live import Transcriber as Transcriber
     from streamer.live import listen as listen
     from streamer.messages import Block as Block
@@ -66,10 +70,12 @@ _HOMES = {
         "DeviceError",
         "InputError",
         "ModelError",
+        "OutputError",
         "SettingsError",
         "StreamerError",
+        "StreamerWarning",
     ),
-    "streamer.live": ("Transcriber", "listen"),
+    "streamer.live": ("Listener", "Transcriber", "listen"),
     "streamer.messages": (
         "Block",
         "Event",

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import streamer
-from streamer.config import DEFAULT_MODEL
+from streamer.config import DEFAULT_MODEL, Settings
 from streamer.errors import SettingsError
 
 FORMATS = ("txt", "srt", "vtt", "json")
 """What `transcribe` writes."""
+
+_VOICE = {
+    "vad_mode": "what the voice detector rejects, from 0 (least) to 3 (most)",
+    "vad_frame_ms": "length of one voice decision: 10, 20 or 30",
+    "min_speech_ms": "voiced time that opens an utterance",
+    "pre_roll_ms": "audio before it that belongs to it",
+    "hangover_ms": "unvoiced time that ends it",
+    "max_utterance_s": "it is split where it grows longer",
+    "min_certainty": "below this certainty, 0 to 1, it is taken for noise",
+}
+_PREVIEWS = {
+    "preview_ms": "time between two looks at an utterance",
+    "preview_window_ms": "how far back such a look reaches",
+    "right_context_ms": "a word this far from the newest audio may become stable",
+}
+_NUMBERS = {
+    **_VOICE,
+    **_PREVIEWS,
+    "ring_seconds": "audio that may wait for a slow model before the oldest is lost",
+}
+"""What the flags of settings that are numbers mean; the longer story is told in `Settings`."""
 
 
 def _formats(text: str) -> list[str]:
@@ -64,25 +85,27 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show a traceback on errors")
 
     model = _Parser(add_help=False)
-    model.add_argument(
+    group = model.add_argument_group("model")
+    group.add_argument(
         "--model",
         type=_given,
         metavar="NAME",
         help=f"hub name or folder of a CTC model, or `embedded-sew` (default: {DEFAULT_MODEL})",
     )
-    model.add_argument(
+    group.add_argument(
         "--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="where the model runs"
     )
-    model.add_argument("--threads", type=int, metavar="N", help="CPU threads for the model")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads for the model")
 
     expected = _Parser(add_help=False)
-    expected.add_argument(
+    group = expected.add_argument_group("words to expect")
+    group.add_argument(
         "--hotwords",
         type=_given,
         metavar="FILE",
-        help="names and words that are to be expected, one word or phrase a line",
+        help="names and words, one word or phrase a line, as they are to be written",
     )
-    expected.add_argument(
+    group.add_argument(
         "--lm",
         type=_given,
         metavar="FILE",
@@ -90,13 +113,29 @@ def build_parser() -> argparse.ArgumentParser:
         "not even the model's own",
     )
 
-    listen = commands.add_parser(
-        "listen", parents=[common, model, expected], help="microphone → live text"
+    text = _Parser(add_help=False)
+    text.add_argument_group("text").add_argument(
+        "--raw",
+        action=argparse.BooleanOptionalAction,
+        help="capitals, as the model spells, or sentence case (the default)",
     )
-    listen.add_argument(
+
+    device = _Parser(add_help=False)
+    device.add_argument_group("sound").add_argument(
         "--device", type=_given, metavar="NAME", help="microphone: number or part of its name"
     )
-    source = listen.add_mutually_exclusive_group()
+
+    voice = _tuning("when an utterance begins and ends", _VOICE)
+    previews = _tuning("while somebody speaks", _PREVIEWS)
+
+    listen = commands.add_parser(
+        "listen",
+        parents=[device, text, model, expected, voice, previews, common],
+        help="microphone → live text",
+        usage="%(prog)s [FLAG...]",
+    )
+    sound = _group(listen, "sound")
+    source = sound.add_mutually_exclusive_group()
     source.add_argument(
         "--input",
         type=_given,
@@ -104,54 +143,54 @@ def build_parser() -> argparse.ArgumentParser:
         help="a recording instead; `-`: raw 16-bit samples on stdin",
     )
     source.add_argument("--demo", action="store_true", help="play the bundled recording instead")
-    listen.add_argument(
+    sound.add_argument(
         "--or-demo",
         action="store_true",
         help="play the bundled recording where there is no microphone",
     )
-    listen.add_argument(
+    sound.add_argument(
         "--rate", type=_positive, metavar="HZ", help="of raw samples on stdin (default: 16000)"
     )
-    listen.add_argument(
+    sound.add_argument(
         "--channels", type=_positive, metavar="N", help="of raw samples on stdin (default: 1)"
     )
-    listen.add_argument(
+    sound.add_argument(
         "--pace",
         choices=("real", "fast"),
         default="real",
         help="of a recording: as it was spoken (real, the default), or as fast as it goes",
     )
-    listen.add_argument(
+    sound.add_argument("--ring-seconds", **_number("ring_seconds"))
+    _group(listen, "text").add_argument(
         "--format",
         choices=("console", "text", "jsonl"),
-        default="console",
         help="for people (the default), finished lines only, or one JSON object a line",
     )
-    listen.add_argument("--record", type=Path, metavar="FOLDER", help="keep audio and transcript")
-    listen.add_argument(
-        "--raw", action="store_true", default=None, help="capitals, as the model spells"
+    _group(listen, "text").add_argument(
+        "--record", type=_given, metavar="FOLDER", help="keep audio and transcript"
     )
 
     transcribe = commands.add_parser(
-        "transcribe", parents=[common, model, expected], help="files → transcripts"
+        "transcribe",
+        parents=[text, model, expected, voice, common],
+        help="files → transcripts",
+        usage="%(prog)s FILE... [FLAG...]",
     )
     transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    transcribe.add_argument(
+    _group(transcribe, "text").add_argument(
         "--format",
+        dest="formats",
         type=_formats,
         default=["txt"],
         metavar="FORMATS",
         help=f"one or more of {','.join(FORMATS)} (default: txt)",
     )
-    transcribe.add_argument(
+    _group(transcribe, "text").add_argument(
         "--output-dir", type=Path, metavar="FOLDER", help="write files instead of printing"
-    )
-    transcribe.add_argument(
-        "--raw", action="store_true", default=None, help="capitals, as the model spells"
     )
 
     adapt = commands.add_parser(
-        "adapt", parents=[common, model], help="a model that knows your voice and words"
+        "adapt", parents=[model, common], help="a model that knows your voice and words"
     )
     adapt.add_argument(
         "folders",
@@ -175,17 +214,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("devices", parents=[common], help="list the microphones")
 
-    doctor = commands.add_parser(
-        "doctor", parents=[common, model], help="find out what is wrong, and what to do"
-    )
-    doctor.add_argument(
-        "--device", type=_given, metavar="NAME", help="microphone: number or part of its name"
+    commands.add_parser(
+        "doctor",
+        parents=[device, model, expected, previews, common],
+        help="find out what is wrong, and what to do",
+        usage="%(prog)s [FLAG...]",
     )
 
     evaluate = commands.add_parser(
         "eval",
-        parents=[common, model, expected],
+        parents=[model, expected, voice, previews, common],
         help="how right, how soon, how stable, at what cost",
+        usage="%(prog)s FOLDER|MANIFEST [FLAG...]",
     )
     evaluate.add_argument(
         "recordings",
@@ -216,7 +256,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     bench = commands.add_parser(
-        "bench", parents=[common, model], help="speed and memory on this machine"
+        "bench",
+        parents=[model, expected, voice, previews, common],
+        help="speed and memory on this machine",
+        usage="%(prog)s [FLAG...]",
     )
     bench.add_argument(
         "--random",
@@ -235,6 +278,31 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--json", action="store_true", help="one JSON object")
     return parser
+
+
+def _tuning(title: str, meanings: Mapping[str, str]) -> _Parser:
+    """A parent of parsers with the flags of these settings, in a group of their own."""
+    parser = _Parser(add_help=False)
+    group = parser.add_argument_group(title)
+    for name in meanings:
+        group.add_argument(f"--{name.replace('_', '-')}", **_number(name))
+    return parser
+
+
+def _number(name: str) -> dict[str, Any]:
+    """How argparse is to take the number that a setting is."""
+    default = getattr(Settings(), name)
+    unit = name.rpartition("_")[2].upper()
+    return {
+        "type": type(default),
+        "metavar": {"MS": "MS", "S": "S", "SECONDS": "S"}.get(unit, "N"),
+        "help": f"{_NUMBERS[name]} (default: {default})",
+    }
+
+
+def _group(parser: argparse.ArgumentParser, title: str) -> argparse._ArgumentGroup:
+    """The group of this title that a parser has from its parents."""
+    return next(group for group in parser._action_groups if group.title == title)
 
 
 def _names(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The command line: arguments → settings → the public parts. Nothing imports this module.
 
-Exit codes: 0 done, 2 usage, 3 no audio device, 4 model not available, 5 unreadable input,
-130 interrupted (the pending words are finished and printed first).
+Exit codes: 0 done, 1 the output cannot be written, 2 usage, 3 no audio device, 4 model not
+available, 5 unreadable input, 130 interrupted (the pending words are finished and printed first).
 """
 
 from __future__ import annotations
@@ -11,15 +11,24 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from streamer.arguments import parse
-from streamer.config import Settings, load_settings
-from streamer.errors import DeviceError, InputError, ModelError, SettingsError, StreamerError
+from streamer.config import NAMES, Settings, load_settings
+from streamer.errors import (
+    DeviceError,
+    InputError,
+    ModelError,
+    OutputError,
+    SettingsError,
+    StreamerError,
+    StreamerWarning,
+)
 from streamer.messages import SAMPLE_RATE, Window
 
 if TYPE_CHECKING:
@@ -49,27 +58,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.insert(0, "listen")
     options = parse(arguments, _COMMANDS)
     try:
-        code = _COMMANDS[options.command](options)
-        sys.stdout.flush()
-        return code
-    except StreamerError as error:
+        with _warnings_as_lines():
+            return _run(options)
+    except BrokenPipeError:
+        _forget_output()
+        return 0  # the reader has what it wanted
+    except (StreamerError, OSError) as error:
         if options.debug:
             traceback.print_exc()
-        _say(f"streamer: {error}")
-        return error.exit_code
+        if isinstance(error, OutputError):
+            _forget_output()
+        if isinstance(error, StreamerError):
+            _say(f"streamer: {error}")
+            return error.exit_code
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"streamer: {where}{error.strerror or error}; `--debug` shows what was being done")
+        return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except OSError as error:
-        # The interpreter must not complain about the same once more on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return 0  # the reader has what it wanted
-        if options.debug:
-            traceback.print_exc()
-        _say(
-            f"streamer: the output cannot be written ({error.strerror}); make room, or name another"
-        )
-        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the chosen command to the last byte of its output."""
+    from streamer.sinks import send
+
+    try:
+        code = _COMMANDS[options.command](options)
+    except OSError:
+        # A failed write stays in the stream's buffer and fails again: then the output is to blame.
+        send(sys.stdout, "")
+        raise
+    send(sys.stdout, "")
+    return code
+
+
+def _forget_output() -> None:
+    """The interpreter must not complain about the same once more on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _listen(options: argparse.Namespace) -> int:
@@ -97,10 +122,10 @@ def _listen(options: argparse.Namespace) -> int:
         from streamer.live import run
         from streamer.recognition import load_recognizer
 
-        with _working(f"loading {checkpoint.name}", options):
+        with _working(f"loading {checkpoint.name}", settings):
             recognizer = load_recognizer(settings, checkpoint=checkpoint)
         signals.then(source.stop)
-        sinks, journal = _sinks(options, source)
+        sinks, journal = _sinks(settings, source)
         run(
             source,
             recognizer,
@@ -131,10 +156,10 @@ def _source(options: argparse.Namespace, settings: Settings) -> Source:
     return Microphone(find_input(settings.device), settings.ring_seconds)
 
 
-def _sinks(options: argparse.Namespace, source: Source) -> tuple[list[Sink], Journal | None]:
+def _sinks(settings: Settings, source: Source) -> tuple[list[Sink], Journal | None]:
     sink: Sink
     warn: Callable[[str], None] = _warn
-    if options.format == "console":
+    if settings.format == "console":
         from streamer.sinks.console import Console
 
         sink = console = Console()
@@ -143,20 +168,20 @@ def _sinks(options: argparse.Namespace, source: Source) -> tuple[list[Sink], Jou
     else:
         from streamer.sinks.lines import JsonLines, PlainText
 
-        sink = (JsonLines if options.format == "jsonl" else PlainText)(sys.stdout)
-    if not options.record:
+        sink = (JsonLines if settings.format == "jsonl" else PlainText)(sys.stdout)
+    if not settings.record:
         return [sink], None
     from streamer.sinks.journal import Journal
 
-    journal = Journal(options.record, source.rate, warn=warn)
+    journal = Journal(settings.record, source.rate, warn=warn)
     # The journal first: what was said is safe before it is shown.
     return [journal, sink], journal
 
 
 def _transcribe(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    several = len(options.format) > 1 or len(options.files) > 1
-    if several and not options.output_dir and options.format != ["txt"]:
+    several = len(options.formats) > 1 or len(options.files) > 1
+    if several and not options.output_dir and options.formats != ["txt"]:
         raise SettingsError(
             "several formats, or several files in another than txt, need --output-dir FOLDER"
         )
@@ -223,7 +248,7 @@ def _deliver(transcript: Transcript, path: Path, name: str, options: argparse.Na
     from streamer.sinks.exporters import to_json, to_srt, to_txt, to_vtt, write_atomically
 
     segments = transcript.segments
-    for form in options.format:
+    for form in options.formats:
         if form == "json":
             text = to_json(segments, model=transcript.model, duration=transcript.duration)
         else:
@@ -381,8 +406,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    given = {name: getattr(options, name, None) for name in _SETTING_FLAGS}
-    return load_settings(given, file=options.config)
+    given: dict[str, Any] = {name: getattr(options, name, None) for name in NAMES}
+    return load_settings(file=options.config, **given)
 
 
 def _checkpoint(settings: Settings) -> Checkpoint:
@@ -395,14 +420,38 @@ def _checkpoint(settings: Settings) -> Checkpoint:
 
 
 @contextmanager
-def _working(what: str, options: argparse.Namespace) -> Iterator[None]:
+def _working(what: str, settings: Settings) -> Iterator[None]:
     """A sign of life for people who look at a terminal."""
-    if options.format != "console" or not sys.stderr.isatty():
+    if settings.format != "console" or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
 
     with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Our own warnings are for users; those of libraries go where they always go."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, StreamerWarning):
+                _warn(str(message))
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", StreamerWarning)
         yield
 
 
@@ -456,4 +505,3 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "bench": _bench,
 }
 _TOP_FLAGS = ("-h", "--help", "--version")
-_SETTING_FLAGS = ("model", "device", "accelerator", "threads", "raw", "hotwords", "lm")

@@ -1,7 +1,8 @@
 """Settings: frozen, validated once. Flags win over environment, file and defaults, in that order.
 
 The file is `$XDG_CONFIG_HOME/streamer/config.toml`, one `name = value` a line; the environment
-variable of a setting is its name in capitals behind `STREAMER_`.
+variable of a setting is its name in capitals behind `STREAMER_`, its flag the name with hyphens.
+Paths may begin with `~`; in the file they are relative to its folder, elsewhere to the current one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from streamer.errors import SettingsError
@@ -19,7 +21,12 @@ from streamer.errors import SettingsError
 DEFAULT_MODEL = "asapp/sew-tiny-100k-ft-ls100h"
 EMBEDDED_MODEL = "embedded-sew"
 MOONSHINE_MODEL = "moonshine-tiny"
-NO_LM = "none"
+NO_LM = Path("none")
+
+_PREFIX = "STREAMER_"
+_NO_SETTINGS = frozenset({"STREAMER_SPEECH"})
+"""Where the project's own tests look for speech. Every other variable with the prefix is a
+setting, or an error."""
 
 _RANGES: dict[str, tuple[float, float]] = {
     "ring_seconds": (1, 600),
@@ -39,16 +46,23 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
+    "Path | None": (Path, NoneType),
 }
+_SAID = {"Path | None": "path"}
+"""How a type is called in messages, where it has another name there."""
 _CHOICES: dict[str, tuple[object, ...]] = {
     "vad_frame_ms": (10, 20, 30),
     "accelerator": ("auto", "cpu", "cuda", "mps"),
+    "format": ("console", "text", "jsonl"),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set. Times are in the unit of the name's ending.
+
+    `Settings()` is the defaults; `load_settings()` is what the command line would take. Where a
+    path is expected text will do, and empty text means none.
 
     Raises:
         SettingsError: a value is of the wrong type or out of range.
@@ -85,20 +99,29 @@ class Settings:
     """A word this far from the newest audio may become stable."""
     min_certainty: float = 0.25
     """An utterance whose letters the recognizer is less certain of is taken for noise."""
-    hotwords: str = ""
-    """A text file, one word or phrase a line, that is to be expected; empty for none."""
-    lm: str = ""
-    """A word n-gram model (ARPA, or gzipped) that helps to read; `none` for none, empty for the
-    model's own if it has one."""
+    hotwords: Path | None = None
+    """A text file, one word or phrase a line, that is to be expected."""
+    lm: Path | None = None
+    """A word n-gram model (ARPA, or gzipped) that helps to read; `none` for none. If not given, the
+    model's own is used if it has one."""
     raw: bool = False
     """Print the model's own spelling instead of sentence case."""
+    format: str = "console"
+    """How `streamer listen` writes: `console` for people, `text` for finished lines only, `jsonl`
+    for one JSON object a line."""
+    record: Path | None = None
+    """A folder in which `streamer listen` keeps audio and transcript."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value: Any = getattr(self, field.name)
+            if field.name in PATHS and isinstance(value, str | Path):
+                value = Path(os.path.expanduser(value)) if str(value) else None
+                object.__setattr__(self, field.name, value)
             kind = _TYPES[str(field.type)]
             if not isinstance(value, kind) or (bool not in kind and isinstance(value, bool)):
-                raise SettingsError(f"{field.name} = {value!r}: must be of type {field.type}")
+                said = _SAID.get(str(field.type), field.type)
+                raise SettingsError(f"{field.name} = {value!r}: must be of type {said}")
             if isinstance(value, int | float) and field.name in _RANGES:
                 low, high = _RANGES[field.name]
                 if not low <= value <= high:
@@ -112,6 +135,10 @@ class Settings:
 
 
 _KINDS = {field.name: str(field.type) for field in fields(Settings)}
+NAMES = tuple(_KINDS)
+"""Of all settings."""
+PATHS = frozenset(name for name, kind in _KINDS.items() if kind == "Path | None")
+"""Of those that are paths."""
 
 
 def settings_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -121,23 +148,34 @@ def settings_path(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def load_settings(
-    flags: Mapping[str, Any], *, file: Path | None = None, environ: Mapping[str, str] = os.environ
+    *, file: Path | None = None, environ: Mapping[str, str] = os.environ, **given: Any
 ) -> Settings:
-    """Merge the four layers.
+    """The settings that the command line would take: `given`, environment, file, defaults.
 
     Args:
-        flags: values given on the command line; `None` means not given.
         file: the settings file; `settings_path()` when not given, and then it may be absent.
         environ: the environment.
+        given: what wins over all others, by name, as flags do; `None` means not given.
 
     Raises:
         SettingsError: unreadable file, unknown setting, wrong type or value out of range.
     """
+    for name in given:
+        _require_known(name, f"unknown setting {name!r}")
     merged: dict[str, Any] = {}
     merged.update(_from_file(file or settings_path(environ), required=file is not None))
     merged.update(_from_environment(environ))
-    merged.update({name: value for name, value in flags.items() if value is not None})
+    merged.update({name: value for name, value in given.items() if value is not None})
     return Settings(**merged)
+
+
+def _require_known(name: str, complaint: str, prefix: str = "") -> None:
+    if name in _KINDS:
+        return
+    near = difflib.get_close_matches(name, _KINDS, n=1)
+    spelled = [f"{prefix}{one.upper()}" if prefix else one for one in near or NAMES]
+    hint = f"did you mean {spelled[0]}?" if near else f"known: {', '.join(spelled)}"
+    raise SettingsError(f"{complaint}; {hint}")
 
 
 def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
@@ -150,23 +188,34 @@ def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: not a readable TOML file ({error})") from error
     for name in table:
-        if name not in _KINDS:
-            near = difflib.get_close_matches(name, _KINDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_KINDS)}"
-            raise SettingsError(f"{path}: unknown setting {name!r}; {hint}")
+        _require_known(name, f"{path}: unknown setting {name!r}")
     try:
         Settings(**table)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
-    return table
+    return {name: _beside(path, name, value) for name, value in table.items()}
+
+
+def _beside(file: Path, name: str, value: Any) -> Any:
+    """A setting of this file: paths, and models that are folders, are relative to it."""
+    text = os.path.expanduser(value) if isinstance(value, str) else ""
+    if name in PATHS and text and (name, text) != ("lm", str(NO_LM)):
+        return file.parent / text
+    # A hub's name has the form of a relative path too.
+    if name == "model" and (text.startswith((".", os.sep)) or (file.parent / text).is_dir()):
+        return str(file.parent / text)
+    return value
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, kind in _KINDS.items():
-        variable = f"STREAMER_{name.upper()}"
-        if not (text := environ.get(variable)):
+    for variable in sorted(environ):
+        text = environ[variable]
+        if not variable.startswith(_PREFIX) or variable in _NO_SETTINGS or not text:
             continue
+        name = variable.removeprefix(_PREFIX).lower()
+        _require_known(name, f"{variable}={text}: no such setting", _PREFIX)
+        kind = _KINDS[name]
         try:
             found[name] = _parse(text, kind)
             Settings(**{name: found[name]})
@@ -181,4 +230,4 @@ def _parse(text: str, kind: str) -> Any:
         if text.lower() not in ("0", "1", "true", "false", "yes", "no"):
             raise ValueError(text)
         return text.lower() in ("1", "true", "yes")
-    return {"str": str, "int": int, "float": float}[kind](text)
+    return {"int": int, "float": float}.get(kind, str)(text)

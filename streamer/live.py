@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -20,7 +21,7 @@ import streamer
 from streamer.config import Settings
 from streamer.core.highpass import HighPass
 from streamer.core.session import Counts, Session, require_numbers
-from streamer.errors import InputError, StreamerError
+from streamer.errors import InputError, OutputError, StreamerError
 from streamer.messages import (
     Block,
     Event,
@@ -29,7 +30,7 @@ from streamer.messages import (
     Partial,
     SessionStarted,
 )
-from streamer.recognition import load_recognizer
+from streamer.recognition import load_recognizer, require_same_words
 from streamer.recognition.vad import VoiceDetector
 from streamer.sinks import Sink, Status
 from streamer.sources import captured_s, say
@@ -121,6 +122,7 @@ class Transcriber:
 
     Raises:
         InputError: no audio has such a rate.
+        SettingsError: the settings expect other words than the recognizer was loaded with.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Transcriber:
         if rate not in RATES:
             raise InputError(f"{rate} samples a second is no rate of audio; give the true one")
         settings = settings or Settings()
+        require_same_words(settings, recognizer)
         self._recognizer = recognizer
         self._rate = rate
         self._mixer = Mixer(rate)
@@ -223,7 +226,7 @@ def events(
     real_time: bool = True,
     on_audio: Callable[[Block | Gap, float], object] | None = None,
     stopping: Callable[[], bool] = lambda: False,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Everything that happens while `source` lasts, from `SessionStarted` to `SessionEnded`.
 
     Args:
@@ -276,24 +279,78 @@ def _goes_on(gap: Gap, item: Block | Gap) -> bool:
     return isinstance(item, Gap) and (item.start, item.reason) == (gap.end, gap.reason)
 
 
-def listen(
-    settings: Settings | None = None, *, recognizer: Recognizer | None = None
-) -> Iterator[Event]:
-    """The events of a microphone, until the iterator is closed.
+class Listener(Iterator[Event]):
+    """A microphone that is being heard; `listen` makes one. It iterates over the events.
+
+    A context manager: leaving it closes it, as forgetting it does.
+    """
+
+    def __init__(self, microphone: Microphone, recognizer: Recognizer, settings: Settings) -> None:
+        self._asked_to_stop: list[bool] = []
+        self._microphone = microphone
+        asked = self._asked_to_stop
+        self._events = events(microphone, recognizer, settings, stopping=lambda: bool(asked))
+        # At exit PortAudio ends by itself, and no thread could be started to close the device.
+        weakref.finalize(self, microphone.close).atexit = False
+
+    def stop(self) -> None:
+        """End the iteration after the last words and the account; from any thread or signal."""
+        self._asked_to_stop.append(True)
+        self._microphone.stop()
+
+    def close(self) -> None:
+        """End at once: what was not recognized yet is dropped. Again does nothing.
+
+        While another thread iterates, it is a `stop`.
+        """
+        try:
+            self._events.close()
+        except ValueError:  # another thread is inside the generator
+            self.stop()
+            return
+        self._microphone.close()
+
+    def __next__(self) -> Event:
+        try:
+            return next(self._events)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def listen(settings: Settings | None = None, *, recognizer: Recognizer | None = None) -> Listener:
+    """Listen to a microphone. It is open when this returns, before that the model is loaded.
+
+    What is said meanwhile is not lost, up to `ring_seconds`.
 
     Args:
-        settings: `device` names the microphone; defaults where not given.
+        settings: `device` names the microphone; defaults where not given; `load_settings()` for
+            those of the command line.
         recognizer: from `load_recognizer`; loaded when not given.
 
+    Returns:
+        The events, from `SessionStarted` on; `stop()` ends them with the last words.
+
     Raises:
-        DeviceError: no such microphone, or it does not deliver.
+        DeviceError: no such microphone; while iterating, when it is lost for good.
         ModelError: the model cannot be loaded.
+        SettingsError: the settings expect other words than the recognizer was loaded with.
     """
     settings = settings or Settings()
-    device = find_input(settings.device)
-    recognizer = recognizer or load_recognizer(settings)
-    with Microphone(device, settings.ring_seconds) as microphone:
-        yield from events(microphone, recognizer, settings)
+    if recognizer:
+        require_same_words(settings, recognizer)
+    with ExitStack() as stack:
+        microphone = Microphone(find_input(settings.device), settings.ring_seconds)
+        stack.enter_context(microphone)
+        listener = Listener(microphone, recognizer or load_recognizer(settings), settings)
+        stack.pop_all()
+        return listener
 
 
 def run(
@@ -317,9 +374,9 @@ def run(
 
     Raises:
         StreamerError: the source failed; the pending words and the account were shown before.
-        OSError: a sink failed.
+        OutputError, OSError: a sink failed.
     """
-    failure: OSError | None = None
+    failure: OutputError | OSError | None = None
     working = list(sinks)
 
     def tell(report: Callable[[Sink], None]) -> None:
@@ -327,7 +384,7 @@ def run(
         for sink in tuple(working):
             try:
                 report(sink)
-            except OSError as error:
+            except (OutputError, OSError) as error:
                 failure = failure or error
                 working.remove(sink)
                 source.stop()
@@ -367,7 +424,7 @@ class _Meter:
     def __init__(self, source: Source, model: str) -> None:
         self._source = source
         self._model = model
-        self._began = self._shown = time.monotonic()
+        self._shown = time.monotonic()
         self._cpu_began = time.process_time()
         self._heard = 0
         self._lost = 0
@@ -396,7 +453,7 @@ class _Meter:
             lag_s=lag_s,
             cost=(time.process_time() - self._cpu_began) / max(heard_s, 1.0),
             lost_s=self._lost / self._source.rate,
-            elapsed_s=now - self._began,
+            elapsed_s=item.end / self._source.rate + max(lag_s, 0.0),
         )
 
 

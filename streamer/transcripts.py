@@ -49,12 +49,13 @@ def transcribe(
             of shape (n,) or (n, channels).
         rate: samples a second of an array, which needs it; files know theirs.
         recognizer: from `load_recognizer`, to be shared between calls; loaded when not given.
-        settings: defaults where not given.
+        settings: defaults where not given; `load_settings()` for those of the command line.
         progress: called with the seconds of audio heard so far.
 
     Raises:
         InputError: the file cannot be read, a sample is not a number, or the rate is impossible.
         ModelError: the model cannot be loaded.
+        SettingsError: the settings expect other words than the recognizer was loaded with.
     """
     settings = settings or Settings()
     if isinstance(audio, str | Path):

@@ -208,6 +208,13 @@ class Sound:
             self._server.wait()
             self._server = None
 
+    def is_recorded(self) -> bool:
+        """Whether a program has its microphone open."""
+        listed = subprocess.run(
+            ["pactl", "list", "short", "source-outputs"], env=self.env, capture_output=True
+        )
+        return bool(listed.stdout.strip())
+
     def _answers(self) -> bool:
         info = subprocess.run(["pactl", "info"], env=self.env, capture_output=True, check=False)
         return info.returncode == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -174,6 +176,31 @@ def test_what_was_lent_for_letters_is_taken_back_where_no_hotword_came_of_it():
         paid += completed
     assert (paid, automaton.lent[state]) == (6, 7)
     assert automaton.step(state, DELIMITER)[1] == 7
+
+
+def test_threads_may_share_hotwords():
+    words = ["".join(letters) for letters in itertools.product("ABCD", repeat=4)]
+    phrases = [f"{first} {second}" for first, second in itertools.pairwise(words)]
+    text = ids(" ".join(words))
+
+    def walk(automaton: Hotwords) -> list[tuple[int, int]]:
+        state, seen = 0, []
+        for token in text:
+            state, completed = automaton.step(state, token)
+            seen.append((automaton.lent[state], completed))
+        return seen
+
+    expected = walk(hotwords(*phrases))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(5):
+            shared = hotwords(*phrases)
+            with ThreadPoolExecutor(8) as pool:
+                walks = [pool.submit(walk, shared) for _ in range(8)]
+            assert all(one.result() == expected for one in walks)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_a_minute_of_doubt_does_not_underflow(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -16,8 +17,10 @@ import pytest
 import soundfile
 from conftest import word_errors, words
 
+from streamer import cli
 from streamer.cli import DEMO
 
+LONG_NAME = "m" * 300
 TRUTH = DEMO.with_suffix(".txt").read_text(encoding="utf-8")
 
 
@@ -272,6 +275,7 @@ def test_a_record_folder_holds_what_was_heard(env: dict[str, str], tmp_path: Pat
         (["listen", "--threads", "-1", "--demo"], 2, "threads"),
         (["listen", "--config", "missing.toml", "--demo"], 2, "missing.toml"),
         (["transcribe", "a.wav", "b.wav", "--format", "srt"], 2, "--output-dir"),
+        (["listen", "--demo", "--model", LONG_NAME], 4, "File name too long"),
     ],
 )
 def test_an_error_is_one_line_and_its_code(
@@ -281,7 +285,18 @@ def test_an_error_is_one_line_and_its_code(
     assert done.returncode == code, done.stderr
     assert one_line(done.stderr), done.stderr
     assert says in done.stderr
+    assert "output" not in done.stderr.replace("--output-dir", "")
     assert done.stdout == ""
+
+
+def test_only_a_failed_write_is_called_one(monkeypatch, capsys) -> None:
+    def unreadable(options: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/some/where")
+
+    monkeypatch.setitem(cli._COMMANDS, "devices", unreadable)
+    assert cli.main(["devices"]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("streamer: /some/where: Input/output error; ")
 
 
 def test_an_unknown_setting_names_its_neighbour(env: dict[str, str], tmp_path: Path) -> None:
@@ -291,6 +306,17 @@ def test_an_unknown_setting_names_its_neighbour(env: dict[str, str], tmp_path: P
     assert done.returncode == 2
     assert one_line(done.stderr)
     assert "hangover_ms" in done.stderr
+
+
+def test_the_file_of_settings_says_how_to_write_and_where_to_record(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('format = "text"\nrecord = "talks"\nhangover_ms = 400\n')
+    done = streamer(env, "--demo", "--pace", "fast", "--config", config)
+    assert done.returncode == 0
+    (folder,) = (tmp_path / "talks").iterdir()
+    assert done.stdout == (folder / "transcript.txt").read_text()
 
 
 @pytest.mark.parametrize(

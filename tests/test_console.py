@@ -412,3 +412,54 @@ def test_an_interrupted_process_gives_the_terminal_back() -> None:
     child.close()
     assert not screen.cursor.hidden
     assert [row.rstrip() for row in screen.display if row.strip()] == ["stopped"]
+
+
+TALKING = """
+import itertools, time
+from streamer.messages import Partial
+from streamer.sinks import Status
+from streamer.sinks.console import Console
+with Console() as sink:
+    sink.show(Partial(0, 0.0, 1.0, "half a", "sent", 1.0))
+    for second in itertools.count():
+        level = -second % 60
+        sink.status(Status(device="Mic", model="m", level_db=level, lag_s=0, cost=0, lost_s=0,
+                           elapsed_s=second))
+        time.sleep(0.11)
+"""
+
+
+def test_a_stopped_process_gives_the_terminal_back_and_takes_it_again(tmp_path: Path) -> None:
+    (tmp_path / "talking.py").write_text(TALKING)
+    environ = {**os.environ, "TERM": "xterm-256color", "PS1": "$ ", "PYTHONPATH": str(REPOSITORY)}
+    shell = pexpect.spawn("bash", ["--norc", "-i"], env=environ, cwd=str(tmp_path), timeout=60)
+    screen = pyte.Screen(80, 24)
+    emulator = pyte.ByteStream(screen)
+
+    def shown(*, status: bool, row: str) -> None:
+        """Wait until a row stands there, with the status below the words or without it."""
+        while True:
+            emulator.feed(shell.read_nonblocking(65_536, timeout=60))
+            rows = [line.rstrip() for line in screen.display]
+            if row in rows and any("lag" in line for line in rows) is status:
+                return
+
+    shell.sendline(f"{sys.executable} talking.py")
+    shown(status=True, row="half a sent")
+    assert screen.cursor.hidden
+    shell.sendcontrol("z")
+    shown(status=False, row="$")
+    assert not screen.cursor.hidden
+    assert "half a sent" not in [line.rstrip() for line in screen.display]
+    shell.sendline("fg")
+    shown(status=True, row="half a sent")
+    assert screen.cursor.hidden
+    assert sum("lag" in line for line in screen.display) == 1
+    shell.sendcontrol("z")
+    shown(status=False, row="$")
+    shell.sendline("bg; sleep 1; echo later")
+    shown(status=False, row="later")
+    assert not screen.cursor.hidden
+    shell.sendline("kill -9 %1; exit")
+    shell.expect(pexpect.EOF)
+    shell.close()

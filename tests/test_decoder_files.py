@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import math
@@ -16,16 +17,17 @@ import pytest
 from conftest import REPOSITORY, word_errors, words
 
 from streamer.cli import DEMO
-from streamer.config import Settings
-from streamer.core.ctc import Calibration, Vocabulary, decode
-from streamer.errors import SettingsError
+from streamer.config import NO_LM, Settings
+from streamer.core.ctc import Calibration, GreedyDecoder, Vocabulary, decode
+from streamer.errors import SettingsError, StreamerWarning
 from streamer.live import Transcriber
-from streamer.messages import SAMPLE_RATE, Final
+from streamer.messages import SAMPLE_RATE, Final, Partial
 from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.checkpoint_files import CALIBRATION, LANGUAGE_MODEL
 from streamer.recognition.checkpoint_files import SEW_TINY_LETTERS as LETTERS
 from streamer.recognition.decoder_files import load_decoder, read_arpa, read_hotwords
 from streamer.sources.files import read_audio
+from streamer.transcripts import transcribe
 from training.ngram import Model
 
 EMBEDDED = resolve("embedded-sew").folder
@@ -181,9 +183,9 @@ def test_hotwords_take_the_case_of_the_letters(tmp_path):
         (None, "no such file; hotwords must name one"),
         (b"", "no words in it"),
         (b"# nothing\n\n", "no words in it"),
-        (b"Ada\nZo\xc3\xab\n", ":2: the model has no letter 'Ë'; write 'Zoë' as it is spoken"),
-        (b"Ada\n4th\n", ":2: the model has no letter '4'"),
-        (b"a|b", ":1: the model has no letter '|'"),
+        (b"\nZo\xc3\xab\n", "cannot spell line 2, 'Zo\xeb' (no letter '\xcb'); write it as it is"),
+        (b"4th\n5th", "line 1, '4th' (no letter '4'), line 2, '5th' (no letter '5'); write"),
+        (b"a|b", "line 1, 'a|b' (no letter '|')"),
         (b"Zo\xeb\n", "no text in UTF-8"),
     ],
 )
@@ -196,6 +198,50 @@ def test_a_bad_list_of_hotwords_is_one_clear_line(tmp_path, content, message):
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_lines_that_the_model_cannot_spell_are_named_and_left_out(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("Ada\nZoë\n" + "4th\n" * 9 + "New York\n", encoding="utf-8")
+    with pytest.warns(StreamerWarning) as caught:
+        hotwords = read_hotwords(path, LETTERS)
+    (line,) = [str(warning.message) for warning in caught]
+    assert line.startswith(f"{path}: the model cannot spell line 2, 'Zoë' (no letter 'Ë'), line 3")
+    assert "and 5 more; write it as it is spoken" in line
+    assert spelled(hotwords, "ADA IN NEW YORK") == 3 + 7
+
+
+def test_a_line_that_is_left_out_is_one_line_of_the_command(tmp_path):
+    (tmp_path / "names.txt").write_text("Ada\nZoë\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", "transcribe", DEMO, "--model", "embedded-sew",
+         "--hotwords", "names.txt"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout
+    assert done.stderr.startswith("streamer: names.txt: the model cannot spell line 2, 'Zoë'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("MCKINSEY MET ADA LOVELACE", "McKinsey met Ada Lovelace"),
+        ("I ASKED ADA AND MCKINSEY'S IPHONE", "I asked ada and McKinsey's iPhone"),
+        ("IPHONE LOVELACE", "iPhone lovelace"),
+        ("VAN GOGH AND VAN GOGH", "Van Gogh and van Gogh"),
+        ("PLAIN AND O'BRIEN", "Plain and O'Brien"),
+    ],
+)
+def test_hotwords_keep_their_case_in_the_text(tmp_path, raw, shown):
+    path = tmp_path / "names.txt"
+    path.write_text("McKinsey\nAda Lovelace\niPhone\nvan Gogh\nplain\nO’Brien", encoding="utf-8")
+    decoder = load_decoder(Settings(hotwords=str(path), lm="none"), LETTERS, tmp_path)
+    assert " ".join(decoder.spell(raw.split(), opening=True)) == shown
 
 
 def test_a_model_that_parts_no_words_takes_neither(arpa):
@@ -294,6 +340,54 @@ def test_what_noise_makes_of_final_texts_is_mended_by_either(heard, tmp_path):
             assert all(0 <= word.confidence <= 1 for word in final.words)
 
 
+@pytest.mark.parametrize(
+    ("loaded", "asked", "missing"),
+    [
+        ({}, {"hotwords": "names.txt"}, "hotwords"),
+        ({"lm": "none"}, {"lm": "words.arpa"}, "lm"),
+        ({}, {"lm": "none"}, "lm"),
+        ({"lm": "none"}, {"lm": "none"}, None),
+        ({"hotwords": "names.txt"}, {"hotwords": "names.txt"}, None),
+        ({"hotwords": "names.txt"}, {"hotwords": "others.txt"}, "hotwords"),
+        ({"hotwords": "names.txt", "lm": "none"}, {}, None),
+    ],
+)
+def test_words_that_a_ready_recognizer_does_not_expect_are_an_error(
+    recognizer, loaded, asked, missing
+):
+    ready = copy.copy(recognizer)
+    given = Settings(**loaded)
+    ready.hotwords, ready.lm = given.hotwords, given.lm
+    if given.lm == NO_LM:
+        ready.decoder = GreedyDecoder(ready.vocabulary)
+    if missing is None:
+        Transcriber(ready, SAMPLE_RATE, Settings(**asked))
+        return
+    with pytest.raises(SettingsError, match=rf"^{missing} = .*load_recognizer\(settings\)$"):
+        transcribe([], SAMPLE_RATE, recognizer=ready, settings=Settings(**asked))
+
+
+def test_a_recognizer_knows_which_words_it_was_loaded_with(tmp_path):
+    (tmp_path / "names.txt").write_text("Ada")
+    given = Settings(model="embedded-sew", hotwords=tmp_path / "names.txt", lm="none")
+    Transcriber(load_recognizer(given), SAMPLE_RATE, given)
+
+
+def test_a_phrase_changes_no_word_that_was_shown_as_stable(heard, tmp_path):
+    truth = DEMO.with_suffix(".txt").read_text(encoding="utf-8")
+    titles = [" ".join(words(line)).title() for line in truth.splitlines()]
+    (tmp_path / "names.txt").write_text("\n".join(titles))
+    given = Settings(model="embedded-sew", hotwords=str(tmp_path / "names.txt"))
+    transcriber = Transcriber(load_recognizer(given), SAMPLE_RATE, given)
+    events = [*transcriber.feed(heard[: 12 * SAMPLE_RATE]), *transcriber.finish()]
+    stable: dict[int, str] = {}
+    for event in events:
+        if isinstance(event, Partial):
+            assert event.stable.startswith(stable.get(event.segment, ""))
+            stable[event.segment] = event.stable
+    assert any(final.text in titles for final in events if isinstance(final, Final))
+
+
 @pytest.fixture
 def letters_alone(tmp_path) -> Path:
     """A model's folder without a language model."""
@@ -323,7 +417,7 @@ def test_a_model_reads_with_its_own_language_model_unless_told_otherwise(letters
     embedded = load_recognizer("embedded-sew")
     noise = np.random.default_rng(0).standard_normal((200, 32)).astype(np.float32)
     log_probs = noise - np.log(np.exp(noise).sum(axis=1, keepdims=True))
-    assert own.read(log_probs) == named.read(log_probs) != embedded.read(log_probs)
+    assert own.decoder(log_probs) == named.decoder(log_probs) != embedded.decoder(log_probs)
 
 
 def test_confidence_is_calibrated_for_the_way_of_reading():

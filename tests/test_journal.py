@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import resource
 import signal
@@ -11,10 +12,17 @@ import numpy as np
 import pytest
 import soundfile
 
+from streamer.cli import DEMO
+from streamer.config import Settings
 from streamer.errors import SettingsError
-from streamer.messages import Block, Final, Gap, Partial, SessionEnded, SessionStarted
+from streamer.live import run
+from streamer.messages import Block, Event, Final, Gap, Partial, SessionEnded, SessionStarted
+from streamer.recognition.recognizer import Recognizer
 from streamer.sinks import Sink, journal
 from streamer.sinks.journal import Journal
+from streamer.sinks.lines import PlainText
+from streamer.sources.files import AudioFile, read_audio
+from streamer.transcripts import transcribe
 
 RATE = 8_000
 REPOSITORY = Path(__file__).parents[1]
@@ -216,3 +224,37 @@ def test_the_callback_is_told_once(tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(warnings) == 1
     assert str(kept.folder) in warnings[0]
+
+
+def unheard(line: str) -> None:
+    raise BrokenPipeError(line)
+
+
+def test_a_recording_that_breaks_costs_no_word(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recognizer: Recognizer,
+) -> None:
+    """The second file cannot be made, and whoever is to be told has gone."""
+    samples, rate = read_audio(DEMO)
+    heard: list[str] = []
+
+    class Shown(PlainText):
+        def show(self, event: Event) -> None:
+            heard.extend([event.text] if isinstance(event, Final) else [])
+
+    monkeypatch.setattr(journal, "MAX_AUDIO_BYTES", 2 * 3 * rate)
+    soundfile.write(tmp_path / "talk.wav", samples[: 8 * rate], rate)
+    kept = Journal(tmp_path, rate, warn=unheard)
+    with AudioFile(tmp_path / "talk.wav") as source, kept:
+        assert kept.folder
+        (kept.folder / "audio-2.wav").mkdir()
+        shown = [Shown(io.StringIO())]
+        run(source, recognizer, Settings(), shown, real_time=False, journal=kept)
+    whole = transcribe(tmp_path / "talk.wav", recognizer=recognizer)
+    assert heard == [segment.text for segment in whole.segments]
+    assert len(heard) > 1
+    assert not kept.complete
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "recording stopped" in line

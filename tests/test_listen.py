@@ -4,6 +4,7 @@ other."""
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,9 @@ import pytest
 import soundfile
 from conftest import Sound, mostly, word_errors, words
 
+from streamer import live
 from streamer.cli import DEMO
+from streamer.messages import Block
 
 TRUTH = DEMO.with_suffix(".txt").read_text(encoding="utf-8")
 ARGUMENTS = ["-m", "streamer", "listen", "--model", "embedded-sew"]
@@ -75,6 +79,46 @@ def test_what_is_played_is_what_is_read(
     assert end["speech"] > 10
 
 
+FROM_PYTHON = """
+import sys, threading
+import streamer, streamer.live
+load = streamer.live.load_recognizer
+def load_when_told(settings):
+    print("loading", flush=True)
+    sys.stdin.readline()
+    return load(settings)
+streamer.live.load_recognizer = load_when_told
+# However slowly this machine loads it.
+settings = streamer.Settings(model="embedded-sew", lm="none", ring_seconds=300)
+with streamer.listen(settings) as listener:
+    def end():
+        sys.stdin.readline()
+        listener.stop()
+    threading.Thread(target=end).start()
+    for event in listener:
+        print(type(event).__name__, getattr(event, "text", ""), flush=True)
+assert next(listener, None) is None
+listener.close()
+"""
+
+
+def test_a_program_hears_from_the_call_on_and_gets_the_last_words(sound: Sound) -> None:
+    """What is said while the model is loaded too; and the sentence that `stop` falls into."""
+    process = sound.run(FROM_PYTHON)
+    assert process.stdin
+    assert process.stdout
+    assert process.stdout.readline() == "loading\n"
+    audio, rate = soundfile.read(DEMO, dtype="float32")
+    sound.play(audio[: 9 * rate], rate)
+    process.stdin.write("load\n")
+    process.stdin.write("stop\n")
+    shown, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert shown.splitlines()[-1].strip() == "SessionEnded"
+    heard = " ".join(re.findall("^Final (.*)", shown, re.MULTILINE))
+    assert mostly(" ".join(TRUTH.splitlines()[:2]), heard), shown
+
+
 def test_unknown_and_ambiguous_devices_are_one_line(sound: Sound) -> None:
     for name in ("no such microphone", "e"):
         process = listen(sound, "--device", name)
@@ -104,6 +148,17 @@ def test_a_server_that_is_killed_loses_no_word_said_before(sound: Sound) -> None
     end = events[-1]
     assert end["event"] == "end"
     assert end["captured"] == pytest.approx(end["speech"] + end["silence"] + end["lost"], abs=2e-6)
+
+
+def test_the_clock_on_the_screen_is_the_streams_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts what was captured before anything was recognized."""
+    monkeypatch.setattr(live, "STATUS_EVERY_S", 0.0)
+    meter = live._Meter(SimpleNamespace(rate=16_000, name="Mic"), "m")
+    second = np.zeros(16_000, np.float32)
+    for at, lag_s, clock in ((0, 7.5, 8.5), (1, 6.5, 8.5), (9, 0.0, 10.0)):
+        status = meter.read(Block(16_000 * at, second), lag_s)
+        assert status
+        assert status.elapsed_s == clock
 
 
 class Terminal:

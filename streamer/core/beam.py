@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamer.core.alignment import align
-from streamer.core.ctc import read_path
+from streamer.core.ctc import read_path, sentence_case
 from streamer.core.ngram import UNKNOWN
 
 if TYPE_CHECKING:
@@ -124,6 +124,11 @@ class BeamDecoder:
             return []
         text = self.text(log_probs, after)
         return read_path(align(text, log_probs, self._vocabulary), log_probs, self._vocabulary)
+
+    def spell(self, words: Sequence[str], *, opening: bool) -> list[str]:
+        """Sentence case, but hotwords in their own."""
+        shown = sentence_case(words, opening=opening)
+        return self._hotwords.respell(words, shown) if self._hotwords else shown
 
     def text(self, log_probs: LogProbs, after: Sequence[str] = ()) -> list[int]:
         """The best text: ids of its letters, and one delimiter between each two words."""

@@ -98,6 +98,14 @@ class Decoder(Protocol):
     def __call__(self, log_probs: LogProbs, after: Sequence[str] = ()) -> list[FrameWord]:
         """The words of an emission, shape (frames, vocabulary), that follows the words `after`."""
 
+    def spell(self, words: Sequence[str], *, opening: bool) -> list[str]:
+        """As many words for people: sentence case, but hotwords in their own.
+
+        Args:
+            words: as the model spells them, in one case.
+            opening: whether the first of them begins a sentence.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class GreedyDecoder:
@@ -109,6 +117,10 @@ class GreedyDecoder:
     def __call__(self, log_probs: LogProbs, after: Sequence[str] = ()) -> list[FrameWord]:
         """The words of the path; the ones before do not matter."""
         return decode(log_probs, self.vocabulary)
+
+    def spell(self, words: Sequence[str], *, opening: bool) -> list[str]:
+        """Sentence case."""
+        return sentence_case(words, opening=opening)
 
 
 @dataclass(frozen=True, slots=True)

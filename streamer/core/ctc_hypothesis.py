@@ -12,7 +12,7 @@ from functools import partial
 from itertools import compress, takewhile
 from typing import TYPE_CHECKING
 
-from streamer.core.ctc import certainty, doubt, sentence_case
+from streamer.core.ctc import certainty, doubt
 from streamer.core.hypothesis import FinalText, Preview, contradicted
 from streamer.core.stitcher import Stitcher
 from streamer.messages import SAMPLE_RATE, Word
@@ -134,6 +134,7 @@ class CtcHypothesis:
         self._follows_split = follows_split
         self._next: CtcHypothesis | None = None
         self._stable: list[FrameWord] = []
+        self._spelled: list[str] = []  # as they were shown
 
     def update(self, window: Window, reading: Reading) -> Preview:
         """Stitch the window's frames to those that are known."""
@@ -151,7 +152,9 @@ class CtcHypothesis:
         )
         tentative = list(compress(tentative, takewhile(bool, worth)))
         spelled = self._spell([*stable, *tentative], opening=not window.continues)
-        self._stable = stable
+        # A phrase of hotwords that is now complete must not change how its first word was shown.
+        spelled[: len(self._spelled)] = self._spelled
+        self._stable, self._spelled = stable, spelled[: len(stable)]
         return Preview(tuple(spelled[: len(stable)]), tuple(spelled[len(stable) :]))
 
     def close(self, window: Window, reading: Reading) -> FinalText:
@@ -237,7 +240,7 @@ class CtcHypothesis:
 
     def _spell(self, words: list[FrameWord], *, opening: bool) -> list[str]:
         raw = [word.text for word in words]
-        return raw if self._raw else sentence_case(raw, opening=opening)
+        return raw if self._raw else self._model.decoder.spell(raw, opening=opening)
 
 
 def _settles(model: CtcModel, word: FrameWord, heard: int) -> bool:

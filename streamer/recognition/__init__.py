@@ -13,13 +13,15 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Protocol
 
-from streamer.config import EMBEDDED_MODEL, Settings
+from streamer.config import EMBEDDED_MODEL, NO_LM, Settings
+from streamer.errors import SettingsError, StreamerWarning
 from streamer.recognition.checkpoint_files import read_calibration
 from streamer.recognition.checkpoints import Checkpoint, resolve
 from streamer.recognition.moonshine_files import holds_moonshine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from streamer.core.hypothesis import Hypothesis
     from streamer.core.window_planner import WindowShape
@@ -27,7 +29,14 @@ if TYPE_CHECKING:
     from streamer.recognition.finetuning import FineTuning
     from streamer.recognition.writer import WriterRecognizer
 
-__all__ = ["Checkpoint", "Recognizer", "load_finetuning", "load_recognizer", "resolve"]
+__all__ = [
+    "Checkpoint",
+    "Recognizer",
+    "load_finetuning",
+    "load_recognizer",
+    "require_same_words",
+    "resolve",
+]
 
 
 class Recognizer(Protocol):
@@ -40,6 +49,18 @@ class Recognizer(Protocol):
     @property
     def accelerator(self) -> str:
         """Where it computes: `cpu`, `cuda` or `mps`."""
+
+    @property
+    def hotwords(self) -> Path | None:
+        """The setting that it was loaded with."""
+
+    @property
+    def lm(self) -> Path | None:
+        """The setting that it was loaded with."""
+
+    @property
+    def uses_language_model(self) -> bool:
+        """Whether a language model helps to decode, be it the model's own."""
 
     @property
     def shape(self) -> WindowShape:
@@ -96,6 +117,7 @@ def load_recognizer(
         checkpoint, accelerator=settings.accelerator, threads=settings.threads
     )
     recognizer.decoder = load_decoder(settings, recognizer.vocabulary, checkpoint.folder)
+    recognizer.hotwords, recognizer.lm = settings.hotwords, settings.lm
     recognizer.calibration = read_calibration(
         checkpoint.folder, with_lm=recognizer.decoder.has_language_model
     )
@@ -109,7 +131,32 @@ def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer
 
     follower = CtcRecognizer(resolve(EMBEDDED_MODEL), accelerator="cpu", threads=settings.threads)
     writer = Moonshine(checkpoint.folder, threads=settings.threads or 1)
-    return WriterRecognizer(writer, follower, checkpoint.name)
+    for name in ("hotwords", "lm"):
+        if getattr(settings, name) not in (None, NO_LM):
+            warnings.warn(
+                f"{name}: {checkpoint.name} makes no use of it; `--model {EMBEDDED_MODEL}` does",
+                StreamerWarning,
+                stacklevel=3,
+            )
+    return WriterRecognizer(writer, follower, checkpoint.name, settings)
+
+
+def require_same_words(settings: Settings, recognizer: Recognizer) -> None:
+    """Check that a recognizer expects the words that settings ask for: loading decides on them.
+
+    Raises:
+        SettingsError: the settings name hotwords or a language model that it was not loaded with.
+    """
+    without_lm = settings.lm == NO_LM and not recognizer.uses_language_model
+    for name, met in (
+        ("hotwords", not settings.hotwords or settings.hotwords == recognizer.hotwords),
+        ("lm", not settings.lm or without_lm or settings.lm == recognizer.lm),
+    ):
+        if not met:
+            raise SettingsError(
+                f"{name} = '{getattr(settings, name)}': the recognizer was loaded without it; "
+                "load it with the same settings: load_recognizer(settings)"
+            )
 
 
 def load_finetuning(

@@ -68,7 +68,11 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
     if name == MOONSHINE_MODEL:
         return Checkpoint(installed_folder(), MOONSHINE_MODEL)
     folder = Path(os.path.expanduser(name))
-    if name and folder.is_dir():
+    try:
+        there = bool(name) and folder.exists()
+    except OSError as error:
+        raise ModelError(f"{name}: cannot be a model's folder ({error.strerror})") from error
+    if there and folder.is_dir():
         if holds_moonshine(folder):
             return Checkpoint(folder, name)
         if lacking := _lacking(folder, letters):
@@ -76,9 +80,7 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
                 f"{name}: no {lacking} in this folder; name one that holds a CTC model"
             )
         return Checkpoint(folder, name)
-    if (name and folder.exists()) or not re.fullmatch(
-        r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name, re.ASCII
-    ):
+    if there or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name, re.ASCII):
         raise ModelError(f"{name}: neither a model's folder nor a hub name such as {DEFAULT_MODEL}")
     try:
         return Checkpoint(_from_cache(name, letters) or _from_hub(name, progress=progress), name)

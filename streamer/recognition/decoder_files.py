@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from streamer.core.beam import BeamDecoder
 from streamer.core.ctc import GreedyDecoder, Vocabulary
 from streamer.core.hotwords import Hotwords
 from streamer.core.ngram import NGram
-from streamer.errors import ModelError, SettingsError
+from streamer.errors import ModelError, SettingsError, StreamerWarning
 from streamer.recognition.checkpoint_files import LANGUAGE_MODEL
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _GRAMS = "-grams:"
 _MARK = re.compile(r"(?<!\S)<\S*")
 """A word that is none, such as `<s>`."""
 _LN_10 = math.log(10)
+_NAMED = 5
+"""Unusable lines that are named; more would not be read."""
 _APOSTROPHES = str.maketrans(dict.fromkeys("‘’ʼ", "'"))
 
 
@@ -41,7 +44,7 @@ def load_decoder(settings: Settings, vocabulary: Vocabulary, folder: Path) -> De
         SettingsError: a file is not there or not what it should be, or the model cannot spell it.
         ModelError: the language model in the folder is damaged.
     """
-    wanted = Path(settings.lm) if settings.lm not in ("", NO_LM) else None
+    wanted = None if settings.lm == NO_LM else settings.lm
     if vocabulary.delimiter is None:
         if settings.hotwords or wanted:
             raise SettingsError(
@@ -51,7 +54,7 @@ def load_decoder(settings: Settings, vocabulary: Vocabulary, folder: Path) -> De
     model = read_arpa(wanted, vocabulary) if wanted else None
     if not settings.lm and (folder / LANGUAGE_MODEL).is_file():
         model = _own_language_model(folder, vocabulary)
-    hotwords = read_hotwords(Path(settings.hotwords), vocabulary) if settings.hotwords else None
+    hotwords = read_hotwords(settings.hotwords, vocabulary) if settings.hotwords else None
     return (
         BeamDecoder(vocabulary, model, hotwords) if model or hotwords else GreedyDecoder(vocabulary)
     )
@@ -67,32 +70,50 @@ def _own_language_model(folder: Path, vocabulary: Vocabulary) -> NGram:
 
 
 def read_hotwords(path: Path, vocabulary: Vocabulary) -> Hotwords:
-    """Read words and phrases, one a line, in any case; empty lines and those with `#` do not count.
+    """Read words and phrases, one a line; empty lines and those with `#` do not count.
+
+    They are recognized in any case and shown in the one that the file has, unless that is lower
+    case: such words are shown as all others are. Lines with letters that the vocabulary has not are
+    left out, with a `StreamerWarning`.
 
     Raises:
-        SettingsError: unreadable, without words, or with one that the vocabulary cannot spell.
+        SettingsError: unreadable, without words, or without one that the vocabulary can spell.
     """
     assert vocabulary.delimiter is not None
     fold = _folding(vocabulary)
     hidden = {vocabulary.blank, vocabulary.delimiter, *vocabulary.special}
     ids = {token: id_ for id_, token in enumerate(vocabulary.tokens) if id_ not in hidden}
     phrases: list[list[int]] = []
+    spellings: dict[tuple[str, ...], tuple[str, ...]] = {}
+    unusable: list[str] = []
     for number, line in enumerate(_lines(path, "hotwords"), start=1):
-        words = fold(line.translate(_APOSTROPHES)).split()
+        written = line.translate(_APOSTROPHES).split()
+        words = [fold(word) for word in written]
         if not words or words[0].startswith("#"):
             continue
         if wrong := [letter for letter in "".join(words) if letter not in ids]:
-            raise SettingsError(
-                f"{path}:{number}: the model has no letter {wrong[0]!r}; "
-                f"write {line.strip()[:40]!r} as it is spoken, in letters that it has"
-            )
+            unusable.append(f"line {number}, {' '.join(written)[:40]!r} (no letter {wrong[0]!r})")
+            continue
         phrase = [vocabulary.delimiter]
         for word in words:
             phrase += [*(ids[letter] for letter in word), vocabulary.delimiter]
         phrases.append(phrase[1:-1])
+        if any(word != word.lower() for word in written):
+            capitals = tuple(word if word != word.lower() else "" for word in written)
+            spellings[tuple(words)] = capitals
+            *before, last = capitals
+            if last:
+                spellings.setdefault((*words[:-1], words[-1] + fold("'s")), (*before, f"{last}'s"))
+    if unusable:
+        named = ", ".join(unusable[:_NAMED])
+        more = f" and {len(unusable) - _NAMED} more" if len(unusable) > _NAMED else ""
+        line = f"{path}: the model cannot spell {named}{more}; write it as it is spoken"
+        if not phrases:
+            raise SettingsError(line)
+        warnings.warn(StreamerWarning(f"{line}; the other words are used"), stacklevel=2)
     if not phrases:
         raise SettingsError(f"{path}: no words in it; write one word or phrase a line")
-    return Hotwords(phrases, vocabulary.delimiter)
+    return Hotwords(phrases, vocabulary.delimiter, spellings)
 
 
 def read_arpa(path: Path, vocabulary: Vocabulary) -> NGram:

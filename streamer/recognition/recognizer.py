@@ -25,6 +25,8 @@ from streamer.recognition.checkpoint_files import (
 from streamer.recognition.onnx_network import load_onnx
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from streamer.config import Settings
     from streamer.core.ctc import Decoder
     from streamer.messages import LogProbs, Samples, Window
@@ -67,6 +69,7 @@ class Recognizer:
         calibration: what the model's confidence in a word is worth, where that is known.
         rules: how live text is made of its emissions.
         decoder: what decodes the emissions; greedy until `load_recognizer` knows of another.
+        hotwords, lm: the settings that the decoder was made of.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class Recognizer:
         self.calibration = read_calibration(checkpoint.folder, with_lm=False)
         self.rules = read_live_rules(checkpoint.folder)
         self.decoder: Decoder = GreedyDecoder(self.vocabulary)
+        self.hotwords: Path | None = None
+        self.lm: Path | None = None
         _give_memory_back()
 
     def _warm_up(self) -> int:
@@ -106,6 +111,11 @@ class Recognizer:
                 f"{self.name}: its weights hold numbers that are none; get the model again"
             )
         return len(logits[0, 0])
+
+    @property
+    def uses_language_model(self) -> bool:
+        """Whether a language model helps to decode, be it the model's own."""
+        return self.decoder.has_language_model
 
     @property
     def shape(self) -> WindowShape:

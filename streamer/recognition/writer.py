@@ -54,6 +54,7 @@ class WriterRecognizer:
         writer: shared.
         follower: shared.
         name: what the model is called.
+        settings: that it was loaded with.
 
     Attributes:
         model: what its hypotheses know of it.
@@ -62,8 +63,13 @@ class WriterRecognizer:
     accelerator = "cpu"
     shape = _SHAPE
 
-    def __init__(self, writer: Moonshine, follower: CtcRecognizer, name: str) -> None:
+    uses_language_model = False
+
+    def __init__(
+        self, writer: Moonshine, follower: CtcRecognizer, name: str, settings: Settings
+    ) -> None:
         self.name = name
+        self.hotwords, self.lm = settings.hotwords, settings.lm
         self.model = WriterModel(follower.vocabulary, follower.grid, RULES)
         self._writer = writer
         self._follower = follower

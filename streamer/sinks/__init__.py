@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+from streamer.errors import OutputError
 from streamer.messages import Event
 
 
@@ -47,8 +48,16 @@ def send(stream: TextIO, text: str) -> None:
     """Write `text` and flush. What the stream's encoding lacks becomes a question mark.
 
     Raises:
-        OSError: the stream cannot be written; `BrokenPipeError` where its reader has gone.
+        OutputError: the stream cannot be written.
+        BrokenPipeError: its reader has gone.
     """
     encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "replace").decode(encoding))
-    stream.flush()
+    try:
+        stream.write(text.encode(encoding, "replace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"the output cannot be written ({error.strerror or error}); make room, or name another"
+        ) from error

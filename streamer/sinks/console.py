@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import threading
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 import rich.console
 from rich.text import Text
 
+from streamer.errors import OutputError
 from streamer.messages import Event, Final, Gap, Partial, SessionEnded, SessionStarted
 from streamer.sinks import Status, send
 
@@ -37,6 +41,7 @@ _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
 _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
 _SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_JOB_CONTROL = hasattr(signal, "SIGTSTP")
 _FALLBACK_SIZE = os.terminal_size((80, 24))
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -54,7 +59,8 @@ class Console:
         environ: looked at for `TERM` and `NO_COLOR`.
 
     Raises:
-        OSError: a stream cannot be written; `BrokenPipeError` where its reader has gone.
+        OutputError: a stream cannot be written.
+        BrokenPipeError: its reader has gone.
     """
 
     def __init__(
@@ -81,10 +87,15 @@ class Console:
         self._frame: list[str] = []
         self._size = _FALLBACK_SIZE
         self._drawn_at = -REFRESH_S
+        self._resumed = False
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if self._live:
             send(self._live, _HIDE)
+            if _JOB_CONTROL and threading.current_thread() is threading.main_thread():
+                self._handle(signal.SIGTSTP, self._on_stop)
+                self._handle(signal.SIGCONT, self._on_continue)
         return self
 
     def __exit__(
@@ -93,9 +104,11 @@ class Console:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        for number, before in self._handlers.items():
+            signal.signal(number, before)
         try:
             self._erase(then=_SHOW)
-        except OSError:
+        except (OutputError, BrokenPipeError):
             # The terminal is gone; what led here says more than this would.
             if error is None:
                 raise
@@ -138,6 +151,37 @@ class Console:
         else:
             send(self._err, clean(text) + "\n")
 
+    def _handle(self, number: int, handler: Callable[[int, object], None]) -> None:
+        self._handlers[number] = signal.signal(number, handler)
+
+    def _on_stop(self, number: int, _: object) -> None:
+        """Ctrl-Z: the shell gets its terminal as it was."""
+        assert self._live
+        # Not through the stream: this may have interrupted a write to it.
+        with suppress(OSError):
+            os.write(self._live.fileno(), f"\r{_CLEAR_BELOW}{_WRAP}{_SHOW}".encode())
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)  # comes back when the process is continued
+        self._on_continue(number, _)
+        signal.signal(number, self._on_stop)
+
+    def _on_continue(self, number: int, _: object) -> None:
+        """The shell has written since: the next draw begins where the cursor is now."""
+        self._frame = []
+        self._resumed = True
+        self._drawn_at = -REFRESH_S
+
+    def _in_foreground(self) -> bool:
+        """Whether the terminal is ours; after `bg` it is the shell's, and gets finished text only.
+
+        One that is not the controlling terminal has no foreground.
+        """
+        assert self._live
+        try:
+            return not _JOB_CONTROL or os.tcgetpgrp(self._live.fileno()) == os.getpgrp()
+        except OSError:
+            return True
+
     def _settle(self, text: str) -> None:
         """Print finished text for good."""
         if not text:
@@ -159,7 +203,11 @@ class Console:
         # The last column stays free: a cursor behind a full line still counts as on its last
         # cell, and clearing the rest of the line would take that cell with it.
         width = max(1, size.columns - 1)
-        frame = [self._styled(row) for row in self._region(width, max(1, size.lines - 1))]
+        frame = []
+        hide = ""
+        if self._in_foreground():
+            frame = [self._styled(row) for row in self._region(width, max(1, size.lines - 1))]
+            hide, self._resumed = _HIDE if self._resumed else "", False
         if above is None and frame == self._frame and size == self._size:
             return
         settled = [] if above is None else map(self._styled, self._wrapped(above, width))
@@ -168,7 +216,7 @@ class Console:
         up = f"\x1b[{len(frame) - 1}A" if len(frame) > 1 else ""
         # A terminal may be narrower than it says: some tell of a new size only after a while. A
         # row that wrapped would make the way up too short.
-        send(self._live, f"\r{lines}{_NO_WRAP}{region}{_CLEAR_BELOW}{up}\r{_WRAP}")
+        send(self._live, f"{hide}\r{lines}{_NO_WRAP}{region}{_CLEAR_BELOW}{up}\r{_WRAP}")
         self._frame, self._size, self._drawn_at = frame, size, time.monotonic()
 
     def _erase(self, then: str = "") -> None:

@@ -16,7 +16,7 @@ from typing import BinaryIO, Self, TextIO
 
 import numpy as np
 
-from streamer.errors import SettingsError
+from streamer.errors import OutputError, SettingsError
 from streamer.messages import Block, Event, Gap, Partial
 from streamer.sinks import Status
 from streamer.sinks.lines import JsonLines, PlainText
@@ -33,7 +33,8 @@ class Journal:
     What was lost is written as silence, so that a place in the file is a time on the stream's
     clock. Partials are not kept. One thread drives it.
 
-    A write that fails in mid-session ends the recording, not the session: `warn` is told once.
+    A write that fails in mid-session ends the recording, not the session: `warn` is told once, and
+    standard error if `warn` fails too.
 
     Args:
         folder: where the session's own folder is made; made as well if it is not there.
@@ -92,7 +93,7 @@ class Journal:
         try:
             self._events.show(event)
             self._transcript.show(event)
-        except OSError as error:
+        except OutputError as error:
             self._fail(error)
 
     def status(self, status: Status) -> None:
@@ -121,16 +122,23 @@ class Journal:
         path = self._folder / name
         return self._files.enter_context(path.open("x", encoding="utf-8", newline="\n"))
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: OSError | OutputError) -> None:
         self._close()
-        self._warn(
-            f"{self._folder}: recording stopped, a write failed ({error.strerror or error}); "
-            "transcription goes on"
+        cause = error.__cause__ if isinstance(error, OutputError) else error
+        reason = getattr(cause, "strerror", None) or cause
+        line = (
+            f"{self._folder}: recording stopped, a write failed ({reason}); transcription goes on"
         )
+        for say in (self._warn, _print_warning):
+            # Whoever is told may be broken as well; that must not cost the words either.
+            with contextlib.suppress(Exception):
+                say(line)
+                return
 
     def _close(self) -> None:
         self._broken = True
-        with contextlib.suppress(OSError):
+        # A ValueError comes of a file that was closed because the next could not be made.
+        with contextlib.suppress(OSError, ValueError):
             self._files.close()
 
 

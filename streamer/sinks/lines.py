@@ -68,7 +68,8 @@ class _Lines:
     """Writes to a stream that belongs to somebody else.
 
     Raises:
-        OSError: the stream cannot be written; `BrokenPipeError` where its reader has gone.
+        OutputError: the stream cannot be written.
+        BrokenPipeError: its reader has gone.
     """
 
     def __init__(self, stream: TextIO) -> None:
