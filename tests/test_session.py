@@ -14,6 +14,7 @@ import streamer
 from streamer import live
 from streamer.config import Settings
 from streamer.core.ctc import FrameGrid, Vocabulary, decode, sentence_case
+from streamer.core.highpass import HighPass
 from streamer.core.session import SHOWN_CHANCE, Session
 from streamer.core.stitcher import chance_to_stay
 from streamer.errors import InputError
@@ -157,10 +158,11 @@ def test_no_final_text_is_made_of_a_draft(recognizer, recording):
 
 def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
     found = finals(transcribed(remembering, [recording], previews=False))
+    heard = HighPass().push(recording)
     assert len(found) == len(RECORDING.with_suffix(".txt").read_text().splitlines())
     for final in found:
         start, end = (round(time * SAMPLE_RATE) for time in (final.start, final.end))
-        log_probs = remembering.log_probs(recording[start:end])
+        log_probs = remembering.log_probs(heard[start:end])
         words = decode(log_probs, remembering.vocabulary)
         assert final.raw.split() == [word.text for word in words]
         assert final.text.split() == sentence_case(final.raw.split())
@@ -173,6 +175,7 @@ def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
 def test_without_a_calibration_confidence_is_the_letters_own(remembering, recording):
     plain = Remembering(remembering)
     plain.calibration = None
+    heard = HighPass().push(recording)
     calibrated, raw = (
         finals(transcribed(recognizer, [recording], previews=False))
         for recognizer in (remembering, plain)
@@ -180,7 +183,7 @@ def test_without_a_calibration_confidence_is_the_letters_own(remembering, record
     assert [final.text for final in raw] == [final.text for final in calibrated]
     for final in raw:
         start, end = (round(time * SAMPLE_RATE) for time in (final.start, final.end))
-        words = decode(remembering.log_probs(recording[start:end]), remembering.vocabulary)
+        words = decode(remembering.log_probs(heard[start:end]), remembering.vocabulary)
         shown = [word.confidence for word in final.words]
         assert shown == pytest.approx([word.confidence for word in words], abs=1e-4)
 
