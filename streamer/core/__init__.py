@@ -2,6 +2,7 @@
 
 ring.py            capture thread → reader, with an exact count of what was overwritten
 resample.py        source rate → 16 kHz, the same samples however the input is split
+highpass.py        offset, hum and rumble out, the same samples however the input is split
 endpointer.py      voice decisions → utterances
 window_planner.py  utterances → the windows worth recognizing
 ctc.py             log-probabilities → words, by the most probable path

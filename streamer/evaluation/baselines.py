@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamer.core.highpass import HighPass
 from streamer.core.resample import Resampler
 from streamer.core.window_planner import WindowPlanner
 from streamer.messages import SAMPLE_RATE, Block, Final, Partial
@@ -41,6 +42,7 @@ class Baseline(ABC):
         self.recognizer, self._now = recognizer, now
         self._patience = settings.preview_ms / 1000
         self._resampler = Resampler(rate)
+        self._high_pass = HighPass()
         # Previews that reach back to the beginning: each is the utterance as far as it is known.
         growing = replace(settings, preview_window_ms=settings.max_utterance_s * 1000)
         detector = VoiceDetector(settings.vad_mode, settings.vad_frame_ms)
@@ -61,11 +63,13 @@ class Baseline(ABC):
 
     def feed(self, block: Block) -> list[Partial | Final]:
         """Take the next block and give what can be shown now."""
-        return self._handle(self._planner.push(self._resampler.push(block.samples)))
+        samples = self._high_pass.push(self._resampler.push(block.samples))
+        return self._handle(self._planner.push(samples))
 
     def finish(self) -> list[Partial | Final]:
         """End the audio: the last words."""
-        rest = self._planner.push(self._resampler.flush())
+        samples = self._high_pass.push(self._resampler.flush())
+        rest = self._planner.push(np.append(samples, self._high_pass.flush()))
         return self._handle(rest + self._planner.flush())
 
     def _handle(self, windows: list[Window]) -> list[Partial | Final]:
