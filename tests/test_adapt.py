@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from streamer.adaptation.examples import Example
 
 from streamer.adaptation.adapt import adapt, rates
-from streamer.adaptation.examples import Example
 from streamer.config import Settings
 from streamer.core.ctc import decode
 from streamer.evaluation.metrics import error_rates

@@ -9,8 +9,9 @@ from conftest import between_lines
 
 import streamer
 from streamer.config import Settings
+from streamer.corpora.layouts import Clip
+from streamer.corpora.recordings import Recording
 from streamer.evaluation.evaluate import NAMES, disagreement, evaluate
-from streamer.evaluation.recordings import Clip, Recording
 from streamer.messages import SAMPLE_RATE
 from streamer.sources.files import read_audio
 

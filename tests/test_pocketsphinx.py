@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from streamer.config import Settings
+from streamer.corpora.layouts import Clip
+from streamer.corpora.recordings import Recording
 from streamer.errors import SettingsError
 from streamer.evaluation.evaluate import NAMES, SPHINX, disagreement, evaluate
 from streamer.evaluation.metrics import scored
 from streamer.evaluation.pocketsphinx import Pocketsphinx, SphinxDecoder
-from streamer.evaluation.recordings import Clip, Recording
 from streamer.messages import SAMPLE_RATE, Block, Final, Partial
 from streamer.sources.files import read_audio
 

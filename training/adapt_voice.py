@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamer.adaptation.adapt import adapt, rates, seconds
-from streamer.adaptation.examples import Example, split_held_out
 from streamer.config import Settings
+from streamer.corpora.examples import Example, split_held_out
 from streamer.recognition import load_finetuning, resolve
 from training import synthesis
 from training.command import run

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamer.adaptation.augmentation import Augmentation
-from streamer.adaptation.examples import Example, spell
+from streamer.adaptation.spelling import spell
 from streamer.core.ctc import decode
+from streamer.corpora.examples import Example
 from streamer.evaluation.metrics import ErrorRates, error_rates
 from streamer.evaluation.padding import faint_noise
 from streamer.messages import SAMPLE_RATE

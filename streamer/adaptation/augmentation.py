@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
+from streamer.evaluation.padding import FAINT
 from streamer.messages import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from streamer.messages import Samples
-
-FAINT = 0.003
-"""Noise that fills silence, where speech has a deviation of one. Zeros would shift group norm."""
 
 
 @dataclass(frozen=True, slots=True)

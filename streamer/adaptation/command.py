@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from streamer.adaptation.adapt import Outcome, adapt, seconds
-from streamer.adaptation.examples import Example, find_examples, spell, split_held_out
+from streamer.adaptation.spelling import spell
 from streamer.config import Settings
+from streamer.corpora.examples import Example, find_examples, split_held_out
 from streamer.errors import InputError, SettingsError
 from streamer.recognition import load_finetuning, resolve
 
