@@ -1,13 +1,11 @@
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import between_lines
+from conftest import RECORDING, between_lines
 
-import streamer
 from streamer.config import Settings
 from streamer.corpora.layouts import Clip
 from streamer.corpora.recordings import Recording
@@ -15,7 +13,6 @@ from streamer.evaluation.evaluate import NAMES, disagreement, evaluate
 from streamer.messages import SAMPLE_RATE
 from streamer.sources.files import read_audio
 
-RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
 SETTINGS = Settings(model="embedded-sew")
 CUTS_S = (0.0, *(cut / SAMPLE_RATE for cut in between_lines(read_audio(RECORDING)[0])[:2]))
 """Before its first line, and after its first and second."""
@@ -117,7 +114,7 @@ def test_final_words_wait_for_the_silence_after_the_end_of_the_recording(evaluat
 
 
 def test_every_word_of_the_offline_text_is_timed_or_never_shown(evaluation):
-    words = sum(len(text.split()) for text in evaluation.padding.texts)
+    words = sum(len(text.split()) for text in evaluation.offline.texts)
     for figures in evaluation.policies.values():
         delays = figures.delays
         assert len(delays.word) + delays.never_shown == words
@@ -139,7 +136,7 @@ def test_policies_that_never_change_stable_words_retract_none(evaluation):
 
 def test_offline_is_the_clip_recognized_at_once(evaluation, recognizer, clips):
     texts = [offline(recognizer, clip.path) for clip in clips]
-    assert evaluation.padding.clip_texts == evaluation.padding.texts == texts
+    assert evaluation.offline.clip_texts == evaluation.padding.texts == texts
 
 
 def test_progress_names_what_has_been_heard(evaluation, told):

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import words
+from conftest import RECORDING, RECORDINGS, more_speech, words
 from scipy.signal import resample_poly
 
-from streamer.cli import DEMO
 from streamer.config import Settings
 from streamer.corpora.examples import Example, Found, find_examples, split_held_out
 from streamer.corpora.sessions import MARGIN_S, read_session
@@ -233,7 +232,7 @@ def test_lines_without_audio_are_left_out_and_told(tmp_path: Path) -> None:
 def test_many_edits_at_once_are_untangled(tmp_path: Path) -> None:
     """A long session with half of its letters wrong, all of it corrected, and lines moved about."""
     rng = random.Random(4)
-    vocabulary = (DEMO.parent / "recording.txt").read_text().split() + " ".join(TOLD).split()
+    vocabulary = (RECORDING.parent / "recording.txt").read_text().split() + " ".join(TOLD).split()
     truth = [" ".join(rng.choices(vocabulary, k=rng.randint(4, 15))) for _ in range(150)]
     written, origins, number = [], [], 0
     while number < len(truth):
@@ -365,7 +364,7 @@ def test_a_session_without_one_of_its_files_is_told(tmp_path: Path, missing: str
 
 
 def test_a_real_recording_corrected_by_hand(recognizer: Recognizer, tmp_path: Path) -> None:
-    with AudioFile(DEMO) as source, Journal(tmp_path, source.rate) as kept:
+    with AudioFile(RECORDING) as source, Journal(tmp_path, source.rate) as kept:
         transcriber = Transcriber(recognizer, source.rate, Settings(), previews=False)
         for block in source:
             kept.audio(block)
@@ -442,12 +441,13 @@ def test_a_manifest_in_a_folder_or_given_itself(tmp_path: Path) -> None:
         assert noted(found, "1 left out", "without audio", "gone.wav")
 
 
-def test_the_shared_recordings_are_read(speech_dir: Path) -> None:
-    found = find_examples([speech_dir / "eval.tsv"])
-    rows = (speech_dir / "eval.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    left_out = sum(int(n.split()[0]) for n in found.notes)
-    assert len(found.examples) + left_out == len(rows)
-    assert len(found.examples) > 0.8 * len(rows)
+def test_recorded_clips_are_read() -> None:
+    for table in (RECORDINGS / "clips.tsv", *more_speech("eval.tsv")):
+        found = find_examples([table])
+        rows = table.read_text(encoding="utf-8").splitlines()[1:]
+        left_out = sum(int(n.split()[0]) for n in found.notes)
+        assert len(found.examples) + left_out == len(rows)
+        assert len(found.examples) > 0.8 * len(rows)
 
 
 def test_the_same_audio_is_taken_once(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import pytest
+from conftest import RECORDINGS, more_speech
 
 from streamer.corpora.recordings import find_recordings
 from streamer.errors import InputError
@@ -152,8 +153,9 @@ def test_a_clip_of_the_layout_without_audio(chapter):
         find_recordings(chapter)
 
 
-def test_the_long_recordings_are_chapters_of_some_minutes(speech_dir):
-    whole = find_recordings(speech_dir / "long.tsv", join=True)
-    clips = find_recordings(speech_dir / "long.tsv")
-    assert len(clips) == sum(len(each.clips) for each in whole)
-    assert 1 < len(whole) < len(clips) / 10
+def test_the_clips_of_real_chapters_are_joined():
+    for table in (RECORDINGS / "clips.tsv", *more_speech("long.tsv")):
+        whole = find_recordings(table, join=True)
+        clips = find_recordings(table)
+        assert len(clips) == sum(len(each.clips) for each in whole)
+        assert 1 < len(whole) < len(clips) / 2

@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 
 import pytest
 import soundfile
+from conftest import RECORDING
 
 from streamer.evaluation.evaluate import NAMES
 
 ROOT = Path(__file__).parent.parent
-DEMO = ROOT / "streamer" / "demo" / "recording.flac"
 
 
 def run(*arguments):
@@ -29,8 +29,8 @@ def run(*arguments):
 def manifest(tmp_path_factory):
     """Two recordings: the demo's first seconds, and the next ones."""
     folder = tmp_path_factory.mktemp("eval")
-    samples, rate = soundfile.read(DEMO)
-    words = DEMO.with_suffix(".txt").read_text().split()
+    samples, rate = soundfile.read(RECORDING)
+    words = RECORDING.with_suffix(".txt").read_text().split()
     lines = ["file\ttranscript"]
     for number in range(2):
         part = samples[number * 8 * rate : (number + 1) * 8 * rate]
