@@ -45,14 +45,20 @@ def streamer(
     )
 
 
+@pytest.fixture(scope="module")
+def transcribed(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`streamer transcribe` of the whole recording."""
+    return streamer(env, "transcribe", RECORDING)
+
+
 def one_line(error: str) -> bool:
     return error.startswith("streamer: ") and len(error.strip().splitlines()) == 1
 
 
-def test_the_bundled_recording_becomes_its_words(env: dict[str, str]) -> None:
-    done = streamer(env, "transcribe", RECORDING)
-    assert done.returncode == 0, done.stderr
-    assert word_errors(TRUTH, done.stdout) <= 0.15 * len(words(TRUTH)), done.stdout
+def test_a_recording_becomes_its_words(transcribed: subprocess.CompletedProcess[str]) -> None:
+    assert transcribed.returncode == 0, transcribed.stderr
+    heard = transcribed.stdout
+    assert word_errors(TRUTH, heard) <= 0.15 * len(words(TRUTH)), heard
 
 
 def test_live_json_lines_keep_the_promises_of_the_interface(env: dict[str, str]) -> None:
@@ -98,7 +104,9 @@ def test_fast_pace_equals_real_pace(env: dict[str, str], tmp_path: Path) -> None
     assert finals("fast") == finals("real") != []
 
 
-def test_samples_on_standard_input(env: dict[str, str]) -> None:
+def test_samples_on_standard_input(
+    env: dict[str, str], transcribed: subprocess.CompletedProcess[str]
+) -> None:
     audio, rate = soundfile.read(RECORDING, dtype="int16")
     stereo = np.repeat(audio[:, None], 2, axis=1)
     done = streamer(
@@ -106,16 +114,17 @@ def test_samples_on_standard_input(env: dict[str, str]) -> None:
         "--format", "text", stdin=stereo.tobytes(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    offline = streamer(env, "transcribe", RECORDING)
-    assert done.stdout == offline.stdout
+    assert done.stdout == transcribed.stdout
 
 
-def test_half_a_sample_on_standard_input_loses_no_word(env: dict[str, str]) -> None:
+def test_half_a_sample_on_standard_input_loses_no_word(
+    env: dict[str, str], transcribed: subprocess.CompletedProcess[str]
+) -> None:
     audio, _ = soundfile.read(RECORDING, dtype="int16")
     done = streamer(env, "listen", "--input", "-", "--format", "text", stdin=audio.tobytes() + b"x")
     assert done.returncode == 5
     assert one_line(done.stderr)
-    assert done.stdout == streamer(env, "transcribe", RECORDING).stdout
+    assert done.stdout == transcribed.stdout
 
 
 def test_raw_text_is_the_models_own(env: dict[str, str]) -> None:
@@ -129,9 +138,9 @@ def test_formats_are_written_side_by_side(env: dict[str, str], tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert (tmp_path / "recording.srt").read_text().startswith("1\n00:00:")
-    assert (tmp_path / "recording.vtt").read_text().startswith("WEBVTT\n\n00:00:")
-    document = json.loads((tmp_path / "recording.json").read_text())
+    assert (tmp_path / "synthesized.srt").read_text().startswith("1\n00:00:")
+    assert (tmp_path / "synthesized.vtt").read_text().startswith("WEBVTT\n\n00:00:")
+    document = json.loads((tmp_path / "synthesized.json").read_text())
     plain = (tmp_path / "synthesized.txt").read_text()
     assert document["text"].split() == plain.split()
     assert word_errors(TRUTH, plain) <= 0.15 * len(words(TRUTH))

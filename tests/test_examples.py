@@ -232,7 +232,7 @@ def test_lines_without_audio_are_left_out_and_told(tmp_path: Path) -> None:
 def test_many_edits_at_once_are_untangled(tmp_path: Path) -> None:
     """A long session with half of its letters wrong, all of it corrected, and lines moved about."""
     rng = random.Random(4)
-    vocabulary = (RECORDING.parent / "recording.txt").read_text().split() + " ".join(TOLD).split()
+    vocabulary = RECORDING.with_suffix(".txt").read_text().split() + " ".join(TOLD).split()
     truth = [" ".join(rng.choices(vocabulary, k=rng.randint(4, 15))) for _ in range(150)]
     written, origins, number = [], [], 0
     while number < len(truth):
