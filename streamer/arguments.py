@@ -231,7 +231,8 @@ def build_parser() -> argparse.ArgumentParser:
         "recordings",
         type=Path,
         metavar="FOLDER|MANIFEST",
-        help="LibriSpeech's layout (*.trans.txt), or a .tsv with file and transcript",
+        help="LibriSpeech's layout (*.trans.txt), a .tsv with file and transcript, or pairs "
+        "(a.wav, a.txt)",
     )
     evaluate.add_argument(
         "--policies",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import jiwer
 import numpy as np
 import pytest
+import soundfile
 
 from streamer.config import Settings
 from streamer.errors import ModelError
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from streamer.recognition.recognizer import Recognizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+RECORDINGS = REPOSITORY / "tests" / "recordings"
+RECORDING = RECORDINGS / "synthesized.flac"
+"""Nine short sentences of which the small embedded model hears nearly every word."""
 
 # A shell that starts the tests in the background makes them, and what they start, deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -75,13 +79,42 @@ def model_error(function: Callable[..., object], *arguments: object) -> str:
     return str(caught.value)
 
 
+SPEECH = Path(os.environ.get("STREAMER_SPEECH") or REPOSITORY.parent / "shared" / "speech")
+"""Larger sets of recorded speech, which need not be there."""
+
+
+def more_speech(pattern: str) -> list[Path]:
+    """Files of the larger sets, none where there are no such sets."""
+    return sorted(SPEECH.glob(pattern))
+
+
 @pytest.fixture(scope="session")
 def speech_dir() -> Path:
-    """Recorded speech: `STREAMER_SPEECH`, or beside the repository."""
-    folder = Path(os.environ.get("STREAMER_SPEECH") or REPOSITORY.parent / "shared" / "speech")
-    if not folder.is_dir():
-        pytest.skip(f"no recorded speech in {folder}; set STREAMER_SPEECH")
-    return folder
+    """Larger sets of recorded speech, for what the bundled clips cannot show."""
+    if not SPEECH.is_dir():
+        pytest.skip(f"no larger sets of recorded speech in {SPEECH}; set STREAMER_SPEECH")
+    return SPEECH
+
+
+@pytest.fixture
+def malformed(tmp_path: Path) -> list[Path]:
+    """Recordings that a disk, a network or a program has spoilt in its own way each."""
+    samples, rate = soundfile.read(RECORDINGS / "LJ002-0096.ogg")
+    soundfile.write(tmp_path / "whole.wav", samples, rate)
+    wav = (tmp_path / "whole.wav").read_bytes()
+    (tmp_path / "whole.wav").unlink()
+    ogg = (RECORDINGS / "LJ002-0096.ogg").read_bytes()
+    for name, content in {
+        "empty.wav": b"",
+        "half a header.wav": wav[:22],
+        "no samples.wav": wav[:40] + bytes(4),
+        "cut.wav": wav[:5_044],
+        "zeros.wav": bytes(44),
+        "another name.flac": b"<!DOCTYPE html>" * 60,
+        "cut.ogg": ogg[:100],
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    return [*sorted(tmp_path.iterdir()), *more_speech("malformed/*")]
 
 
 @pytest.fixture(scope="session")

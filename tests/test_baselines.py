@@ -1,11 +1,9 @@
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import between_lines
+from conftest import RECORDING, between_lines
 
-import streamer
 from streamer.config import Settings
 from streamer.core.ctc import FrameWord, decode
 from streamer.evaluation.baselines import (
@@ -20,7 +18,6 @@ from streamer.messages import SAMPLE_RATE, Block, Final, Partial
 from streamer.recognition import load_recognizer
 from streamer.sources.files import read_audio
 
-RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
 HOP = 320
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import word_errors, words
+from conftest import RECORDING, word_errors, words
 
 from streamer import cli
 from streamer.cli import DEMO
 
 LONG_NAME = "m" * 300
-TRUTH = DEMO.with_suffix(".txt").read_text(encoding="utf-8")
+TRUTH = RECORDING.with_suffix(".txt").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +48,28 @@ def streamer(
     )
 
 
+@pytest.fixture(scope="module")
+def transcribed(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`streamer transcribe` of the whole recording."""
+    return streamer(env, "transcribe", RECORDING)
+
+
 def one_line(error: str) -> bool:
     return error.startswith("streamer: ") and len(error.strip().splitlines()) == 1
 
 
-def test_the_bundled_recording_becomes_its_words(env: dict[str, str]) -> None:
-    done = streamer(env, "transcribe", DEMO)
-    assert done.returncode == 0, done.stderr
-    assert word_errors(TRUTH, done.stdout) <= 0.15 * len(words(TRUTH)), done.stdout
+def test_a_recording_becomes_its_words(transcribed: subprocess.CompletedProcess[str]) -> None:
+    assert transcribed.returncode == 0, transcribed.stderr
+    heard = transcribed.stdout
+    assert word_errors(TRUTH, heard) <= 0.15 * len(words(TRUTH)), heard
 
 
 def test_live_json_lines_keep_the_promises_of_the_interface(env: dict[str, str]) -> None:
-    done = streamer(env, "listen", "--input", DEMO, "--pace", "fast", "--format", "jsonl")
+    done = streamer(env, "listen", "--input", RECORDING, "--pace", "fast", "--format", "jsonl")
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["event"] for event in events[:1] + events[-1:]] == ["session", "end"]
-    assert events[0]["source_rate"] == soundfile.info(DEMO).samplerate
+    assert events[0]["source_rate"] == soundfile.info(RECORDING).samplerate
     assert events[0]["model"] == "embedded-sew"
 
     partials = [event for event in events if event["event"] == "partial"]
@@ -82,13 +88,13 @@ def test_live_json_lines_keep_the_promises_of_the_interface(env: dict[str, str])
         assert times[-1] <= final["end"] <= final["at"]
         assert all(0 <= word["confidence"] <= 1 for word in final["words"])
     end = events[-1]
-    assert end["captured"] == pytest.approx(soundfile.info(DEMO).duration, abs=1e-6)
+    assert end["captured"] == pytest.approx(soundfile.info(RECORDING).duration, abs=1e-6)
     assert end["captured"] == pytest.approx(end["speech"] + end["silence"] + end["lost"], abs=2e-6)
     assert end["lost"] == 0
 
 
 def test_fast_pace_equals_real_pace(env: dict[str, str], tmp_path: Path) -> None:
-    audio, rate = soundfile.read(DEMO)
+    audio, rate = soundfile.read(RECORDING)
     short = tmp_path / "short.wav"
     soundfile.write(short, audio[: 7 * rate], rate)
 
@@ -101,41 +107,44 @@ def test_fast_pace_equals_real_pace(env: dict[str, str], tmp_path: Path) -> None
     assert finals("fast") == finals("real") != []
 
 
-def test_samples_on_standard_input(env: dict[str, str]) -> None:
-    audio, rate = soundfile.read(DEMO, dtype="int16")
+def test_samples_on_standard_input(
+    env: dict[str, str], transcribed: subprocess.CompletedProcess[str]
+) -> None:
+    audio, rate = soundfile.read(RECORDING, dtype="int16")
     stereo = np.repeat(audio[:, None], 2, axis=1)
     done = streamer(
         env, "listen", "--input", "-", "--rate", str(rate), "--channels", "2",
         "--format", "text", stdin=stereo.tobytes(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    offline = streamer(env, "transcribe", DEMO)
-    assert done.stdout == offline.stdout
+    assert done.stdout == transcribed.stdout
 
 
-def test_half_a_sample_on_standard_input_loses_no_word(env: dict[str, str]) -> None:
-    audio, _ = soundfile.read(DEMO, dtype="int16")
+def test_half_a_sample_on_standard_input_loses_no_word(
+    env: dict[str, str], transcribed: subprocess.CompletedProcess[str]
+) -> None:
+    audio, _ = soundfile.read(RECORDING, dtype="int16")
     done = streamer(env, "listen", "--input", "-", "--format", "text", stdin=audio.tobytes() + b"x")
     assert done.returncode == 5
     assert one_line(done.stderr)
-    assert done.stdout == streamer(env, "transcribe", DEMO).stdout
+    assert done.stdout == transcribed.stdout
 
 
 def test_raw_text_is_the_models_own(env: dict[str, str]) -> None:
-    done = streamer(env, "transcribe", "--raw", DEMO)
+    done = streamer(env, "transcribe", "--raw", RECORDING)
     assert done.stdout == done.stdout.upper()
 
 
 def test_formats_are_written_side_by_side(env: dict[str, str], tmp_path: Path) -> None:
     done = streamer(
-        env, "transcribe", DEMO, "--format", "txt,srt,vtt,json", "--output-dir", tmp_path
+        env, "transcribe", RECORDING, "--format", "txt,srt,vtt,json", "--output-dir", tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert (tmp_path / "recording.srt").read_text().startswith("1\n00:00:")
-    assert (tmp_path / "recording.vtt").read_text().startswith("WEBVTT\n\n00:00:")
-    document = json.loads((tmp_path / "recording.json").read_text())
-    plain = (tmp_path / "recording.txt").read_text()
+    assert (tmp_path / "synthesized.srt").read_text().startswith("1\n00:00:")
+    assert (tmp_path / "synthesized.vtt").read_text().startswith("WEBVTT\n\n00:00:")
+    document = json.loads((tmp_path / "synthesized.json").read_text())
+    plain = (tmp_path / "synthesized.txt").read_text()
     assert document["text"].split() == plain.split()
     assert word_errors(TRUTH, plain) <= 0.15 * len(words(TRUTH))
 
@@ -144,9 +153,9 @@ def test_one_bad_file_does_not_stop_the_others(env: dict[str, str], tmp_path: Pa
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"RIFF nothing of the kind")
     out = tmp_path / "out"
-    done = streamer(env, "transcribe", bad, DEMO, tmp_path / "none.wav", "--output-dir", out)
+    done = streamer(env, "transcribe", bad, RECORDING, tmp_path / "none.wav", "--output-dir", out)
     assert done.returncode == 5
-    assert [path.name for path in out.iterdir()] == ["recording.txt"]
+    assert [path.name for path in out.iterdir()] == ["synthesized.txt"]
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 2
     assert "bad.wav" in lines[0]
@@ -154,7 +163,7 @@ def test_one_bad_file_does_not_stop_the_others(env: dict[str, str], tmp_path: Pa
 
 
 def test_files_of_one_name_do_not_overwrite_each_other(env: dict[str, str], tmp_path: Path) -> None:
-    audio, rate = soundfile.read(DEMO)
+    audio, rate = soundfile.read(RECORDING)
     takes = [tmp_path / "a.wav", tmp_path / "one" / "a.wav", tmp_path / "a.flac"]
     (tmp_path / "one").mkdir()
     for number, path in enumerate(takes, 1):
@@ -175,7 +184,7 @@ def test_no_speech_is_said(env: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["listen", "--demo", "--pace", "fast", "--format", "text"], ["transcribe", DEMO]],
+    [["listen", "--demo", "--pace", "fast", "--format", "text"], ["transcribe", RECORDING]],
 )
 def test_a_full_disk_is_one_line(env: dict[str, str], command: list[str | Path]) -> None:
     with Path("/dev/full").open("wb") as full:
@@ -219,7 +228,7 @@ def test_a_closed_stream_is_one_line(env: dict[str, str], closed: str, code: int
 
 
 def test_a_file_on_standard_input_is_no_raw_audio(env: dict[str, str], tmp_path: Path) -> None:
-    audio, rate = soundfile.read(DEMO)
+    audio, rate = soundfile.read(RECORDING)
     soundfile.write(tmp_path / "a.wav", audio, rate)
     done = streamer(
         env, "listen", "--input", "-", "--format", "text", stdin=(tmp_path / "a.wav").read_bytes()
@@ -230,21 +239,21 @@ def test_a_file_on_standard_input_is_no_raw_audio(env: dict[str, str], tmp_path:
 
 
 def test_every_malformed_file_gets_exit_5_and_one_line(
-    env: dict[str, str], speech_dir: Path
+    env: dict[str, str], malformed: list[Path]
 ) -> None:
-    files = sorted((speech_dir / "malformed").iterdir())
-    assert len(files) > 5
-    for file in files:
-        done = streamer(env, "transcribe", file)
-        assert done.returncode == 5, file
-        assert one_line(done.stderr), done.stderr
-        assert file.name in done.stderr
+    done = streamer(env, "transcribe", *malformed)
+    assert done.returncode == 5
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(malformed)
+    for file, line in zip(malformed, lines, strict=True):
+        assert one_line(line), line
+        assert file.name in line
 
 
 def test_not_a_number_is_refused_and_what_was_said_before_is_kept(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    audio, rate = soundfile.read(DEMO, dtype="float32")
+    audio, rate = soundfile.read(RECORDING, dtype="float32")
     audio[6 * rate] = np.nan
     file = tmp_path / "nan.wav"
     soundfile.write(file, audio, rate, subtype="FLOAT")
@@ -360,7 +369,7 @@ def test_usage_errors_are_one_line_and_exit_with_2(
 
 def test_the_default_model_gives_way_to_the_embedded_one(env: dict[str, str]) -> None:
     without = {name: value for name, value in env.items() if name != "STREAMER_MODEL"}
-    done = streamer(without, "transcribe", DEMO)
+    done = streamer(without, "transcribe", RECORDING)
     assert done.returncode == 0
     assert one_line(done.stderr)
     assert "embedded-sew" in done.stderr
@@ -370,7 +379,7 @@ def test_the_default_model_gives_way_to_the_embedded_one(env: dict[str, str]) ->
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_finishes_the_pending_words(env: dict[str, str], number: int) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamer", "listen", "--demo", "--format", "jsonl"],
+        [sys.executable, "-m", "streamer", "listen", "--input", RECORDING, "--format", "jsonl"],
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -395,7 +404,7 @@ def test_an_interrupt_finishes_the_pending_words(env: dict[str, str], number: in
 
 
 def test_a_reader_that_leaves_is_no_error(env: dict[str, str]) -> None:
-    command = f"{sys.executable} -m streamer transcribe {DEMO} {DEMO}"
+    command = f"{sys.executable} -m streamer transcribe {RECORDING} {RECORDING}"
     done = subprocess.run(
         f"{command} | head -n 1; echo ${{PIPESTATUS[0]}}",
         shell=True,

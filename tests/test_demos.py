@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import REPOSITORY, Sound, mostly
-
-from streamer.cli import DEMO
+from conftest import RECORDING, REPOSITORY, Sound, mostly
 
 DEMOS = REPOSITORY / "demos"
-TRUTH = DEMO.with_suffix(".txt").read_text()
+TRUTH = RECORDING.with_suffix(".txt").read_text()
 OPENING = TRUTH.splitlines()[0].rstrip(".")
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY)}
 
@@ -35,18 +33,18 @@ def run(name: str, *arguments: Path, stdin: bytes | None = None) -> str:
 
 
 def test_a_file() -> None:
-    shown = run("transcribe_a_file.py", DEMO)
+    shown = run("transcribe_a_file.py", RECORDING)
     assert shown.startswith(OPENING)
     times = re.findall(r"^ *([\d.]+) +([\d.]+) +[01]\.\d\d +\w", shown, re.MULTILINE)
     assert len(times) > 40
 
 
 def test_an_array() -> None:
-    assert run("transcribe_an_array.py", DEMO, DEMO).count(OPENING) == 2
+    assert run("transcribe_an_array.py", RECORDING, RECORDING).count(OPENING) == 2
 
 
 def test_blocks_by_hand(tmp_path: Path) -> None:
-    samples, rate = soundfile.read(DEMO)
+    samples, rate = soundfile.read(RECORDING)
     soundfile.write(tmp_path / "talk.wav", samples, rate)
     shown = run("feed_blocks_by_hand.py", stdin=(tmp_path / "talk.wav").read_bytes())
     assert OPENING in shown.splitlines()[0]
@@ -61,7 +59,7 @@ def test_a_microphone(sound: Sound) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    samples, rate = soundfile.read(DEMO, dtype="float32")
+    samples, rate = soundfile.read(RECORDING, dtype="float32")
     try:
         while not sound.is_recorded() and process.poll() is None:
             time.sleep(0.2)

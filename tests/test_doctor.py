@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import RECORDING
 
 from streamer.messages import Gap
 from streamer.sources import doctor
@@ -19,7 +19,6 @@ from streamer.sources.doctor import (
 from streamer.sources.files import read_audio
 
 RATE = 16_000
-DEMO = Path(doctor.__file__).parent.parent / "demo" / "recording.flac"
 
 PROGRAM = """
 import dataclasses, json, sys
@@ -32,7 +31,7 @@ for check in check_audio({device!r}, {seconds!r}):
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
     """Three seconds of speech without a pause before it, its peak at half of full scale."""
-    samples, rate = read_audio(DEMO)
+    samples, rate = read_audio(RECORDING)
     assert rate == RATE
     loud = samples[np.argmax(np.abs(samples) > 0.05) :][: 3 * RATE]
     return (loud * (0.5 / np.abs(loud).max())).astype(np.float32)

@@ -1,20 +1,18 @@
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import between_lines
+from conftest import RECORDING, between_lines
 
-import streamer
 from streamer.config import Settings
+from streamer.corpora.layouts import Clip
+from streamer.corpora.recordings import Recording
 from streamer.evaluation.evaluate import NAMES, disagreement, evaluate
-from streamer.evaluation.recordings import Clip, Recording
 from streamer.messages import SAMPLE_RATE
 from streamer.sources.files import read_audio
 
-RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
 SETTINGS = Settings(model="embedded-sew")
 CUTS_S = (0.0, *(cut / SAMPLE_RATE for cut in between_lines(read_audio(RECORDING)[0])[:2]))
 """Before its first line, and after its first and second."""

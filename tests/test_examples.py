@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import words
+from conftest import RECORDING, RECORDINGS, more_speech, words
 from scipy.signal import resample_poly
 
-from streamer.adaptation.examples import Example, Found, find_examples, spell, split_held_out
-from streamer.adaptation.sessions import MARGIN_S, read_session
-from streamer.cli import DEMO
 from streamer.config import Settings
-from streamer.core.ctc import Vocabulary
+from streamer.corpora.examples import Example, Found, find_examples, split_held_out
+from streamer.corpora.sessions import MARGIN_S, read_session
 from streamer.errors import InputError
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Block, Final, Gap, SessionEnded, SessionStarted
@@ -234,7 +232,7 @@ def test_lines_without_audio_are_left_out_and_told(tmp_path: Path) -> None:
 def test_many_edits_at_once_are_untangled(tmp_path: Path) -> None:
     """A long session with half of its letters wrong, all of it corrected, and lines moved about."""
     rng = random.Random(4)
-    vocabulary = (DEMO.parent / "recording.txt").read_text().split() + " ".join(TOLD).split()
+    vocabulary = RECORDING.with_suffix(".txt").read_text().split() + " ".join(TOLD).split()
     truth = [" ".join(rng.choices(vocabulary, k=rng.randint(4, 15))) for _ in range(150)]
     written, origins, number = [], [], 0
     while number < len(truth):
@@ -366,7 +364,7 @@ def test_a_session_without_one_of_its_files_is_told(tmp_path: Path, missing: str
 
 
 def test_a_real_recording_corrected_by_hand(recognizer: Recognizer, tmp_path: Path) -> None:
-    with AudioFile(DEMO) as source, Journal(tmp_path, source.rate) as kept:
+    with AudioFile(RECORDING) as source, Journal(tmp_path, source.rate) as kept:
         transcriber = Transcriber(recognizer, source.rate, Settings(), previews=False)
         for block in source:
             kept.audio(block)
@@ -440,15 +438,16 @@ def test_a_manifest_in_a_folder_or_given_itself(tmp_path: Path) -> None:
     for place in (tmp_path, manifest):
         found = find_examples([place])
         assert [e.text for e in found.examples] == ['He said "no" twice', "Two"]
-        assert noted(found, "1 left out", "cannot be read", "gone.wav")
+        assert noted(found, "1 left out", "without audio", "gone.wav")
 
 
-def test_the_shared_recordings_are_read(speech_dir: Path) -> None:
-    found = find_examples([speech_dir / "eval.tsv"])
-    rows = (speech_dir / "eval.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    left_out = sum(int(n.split()[0]) for n in found.notes)
-    assert len(found.examples) + left_out == len(rows)
-    assert len(found.examples) > 0.8 * len(rows)
+def test_recorded_clips_are_read() -> None:
+    for table in (RECORDINGS / "clips.tsv", *more_speech("eval.tsv")):
+        found = find_examples([table])
+        rows = table.read_text(encoding="utf-8").splitlines()[1:]
+        left_out = sum(int(n.split()[0]) for n in found.notes)
+        assert len(found.examples) + left_out == len(rows)
+        assert len(found.examples) > 0.8 * len(rows)
 
 
 def test_the_same_audio_is_taken_once(tmp_path: Path) -> None:
@@ -545,75 +544,9 @@ def test_text_that_is_not_utf8(tmp_path: Path, name: str) -> None:
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import sys, streamer.adaptation.examples as e; sys.exit('torch' in sys.modules)"
+    code = "import sys, streamer.corpora.examples as e; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, check=False)
     assert done.returncode == 0
-
-
-# Spelling
-
-
-def vocabulary(letters: str, delimiter: bool = True) -> Vocabulary:
-    tokens = ("<pad>", "<s>", "</s>", "<unk>", "|" if delimiter else "</x>", *letters, "ING")
-    special = {1, 2, 3} if delimiter else {1, 2, 3, 4}
-    return Vocabulary(tokens, 0, 4 if delimiter else None, frozenset(special))
-
-
-UPPER = vocabulary("ABCDEFGHIJKLMNOPQRSTUVWXYZ'")
-LOWER = vocabulary("abcdefghijklmnopqrstuvwxyzäöüß-")
-MIXED = vocabulary("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY.,?'")
-RUSSIAN = vocabulary("абвгдежзийклмнопрстуфхцчшщъыьэюя")
-
-
-def read(ids: tuple[int, ...] | None, letters: Vocabulary) -> str | None:
-    return None if ids is None else "".join(letters.tokens[id_] for id_ in ids)
-
-
-@pytest.mark.parametrize(
-    ("letters", "text", "expected"),
-    [
-        (UPPER, "Hello, world!", "HELLO|WORLD"),
-        (UPPER, "  a\tb\n c ", "A|B|C"),
-        (UPPER, "I don’t “know”.", "I|DON'T|KNOW"),
-        (UPPER, "‘Stop,’ he said, 'the dog's bowl.' James'", "STOP|HE|SAID|THE|DOG'S|BOWL|JAMES'"),
-        (UPPER, "'tis rock'n'roll", "'TIS|ROCK'N'ROLL"),
-        (UPPER, "well-known either/or yes—no one,two wait…what", "WELL|KNOWN|EITHER|OR|YES|NO|ONE"
-                "|TWO|WAIT|WHAT"),
-        (UPPER, "the U.S. café naïve cafe\u0301 Straße co\u00adoperate",
-                "THE|US|CAFE|NAIVE|CAFE|STRASSE|COOPERATE"),
-        (UPPER, "sing", "SING"),
-        (LOWER, "Über-Größe, don't É", "über-größe|dont|e"),
-        (LOWER, "A\u0308rger", "ärger"),
-        (MIXED, "Is it? Yes, Zoe.", "Is|it?|Yes,|zoe."),
-        (RUSSIAN, "Ёж — мой", "еж|мой"),
-        (UPPER, "room 5", None),
-        (UPPER, "x²", None),
-        (UPPER, "50%", None),
-        (UPPER, "you & me", None),
-        (UPPER, "f***", None),
-        (UPPER, "two + two", None),
-        (UPPER, "five €", None),
-        (UPPER, "a | b", None),
-        (UPPER, "Привет", None),
-        (RUSSIAN, "hello", None),
-        (UPPER, "ﬁne", "FINE"),
-        (UPPER, "", None),
-        (UPPER, "...", None),
-        (vocabulary("ab5"), "A 5b", "a|5b"),
-        (vocabulary("aerst"), "Straße", "strasse"),
-        (vocabulary("ab", delimiter=False), "a b", "ab"),
-    ],
-)  # fmt: skip
-def test_text_is_spelled_with_the_letters_there_are(
-    letters: Vocabulary, text: str, expected: str | None
-) -> None:
-    assert read(spell(text, letters), letters) == expected
-
-
-def test_no_special_token_is_ever_spelled() -> None:
-    odd = Vocabulary(("_", "#", "|", "A", "B"), 0, 2, frozenset({1}))
-    assert spell("A_B", odd) == (3, 2, 4)
-    assert spell("A#", odd) is None
 
 
 # Holding out

@@ -1,10 +1,8 @@
 """What `streamer bench` measures against, on the real networks."""
 
-from pathlib import Path
-
 import pytest
+from conftest import RECORDING
 
-import streamer
 from streamer.core.ctc import decode
 from streamer.recognition import resolve
 from streamer.recognition.checkpoints import Checkpoint
@@ -16,8 +14,6 @@ from streamer.recognition.flops import (
 )
 from streamer.recognition.random_model import write_random_sew_tiny
 from streamer.sources.files import read_audio
-
-RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
 
 
 def test_the_arithmetic_of_sew_tiny_is_counted_whole(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ MODULES = {
 }
 
 
+@cache
 def imports(path: Path, *, at_run_time: bool = False) -> set[str]:
     """Full names of everything a file imports, wherever in it.
 
@@ -53,8 +56,18 @@ def in_room(*rooms: str) -> list[str]:
 
 
 def test_there_is_a_house_to_check() -> None:
-    for room in ("core", "sources", "recognition", "sinks"):
+    for room in ("core", "sources", "recognition", "sinks", "corpora"):
         assert len(in_room(room)) > 2
+
+
+ROOMS = sorted({name.split(".")[1] for name in MODULES if name.count(".") > 1})
+
+
+@pytest.mark.parametrize(("one", "other"), [*combinations(ROOMS, 2)])
+def test_no_two_folders_import_each_other(one: str, other: str) -> None:
+    there = {name for name in in_room(one) if uses(name, f"streamer.{other}")}
+    back = {name for name in in_room(other) if uses(name, f"streamer.{one}")}
+    assert not (there and back), (there, back)
 
 
 @pytest.mark.parametrize("name", in_room("core"))
@@ -111,8 +124,8 @@ def test_nothing_imports_the_command_line(name: str) -> None:
     assert not uses(name, "streamer.cli")
 
 
-@pytest.mark.parametrize("name", in_room("core", "sources", "sinks", "recognition"))
-def test_what_listens_does_not_know_what_measures_or_trains(name: str) -> None:
+@pytest.mark.parametrize("name", in_room("core", "sources", "sinks", "recognition", "corpora"))
+def test_only_the_top_knows_what_measures_or_trains(name: str) -> None:
     assert not uses(name, "streamer.evaluation", "streamer.adaptation")
 
 

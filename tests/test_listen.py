@@ -20,13 +20,13 @@ import pexpect
 import pyte
 import pytest
 import soundfile
-from conftest import Sound, mostly, word_errors, words
+from conftest import RECORDING, Sound, mostly, word_errors, words
 
 from streamer import live
 from streamer.cli import DEMO
 from streamer.messages import Block
 
-TRUTH = DEMO.with_suffix(".txt").read_text(encoding="utf-8")
+TRUTH = RECORDING.with_suffix(".txt").read_text(encoding="utf-8")
 ARGUMENTS = ["-m", "streamer", "listen", "--model", "embedded-sew"]
 
 
@@ -40,8 +40,8 @@ def listen(sound: Sound, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def play_demo(sound: Sound) -> None:
-    audio, rate = soundfile.read(DEMO, dtype="float32")
+def play_recording(sound: Sound) -> None:
+    audio, rate = soundfile.read(RECORDING, dtype="float32")
     if sound.channels == 2:
         audio = np.repeat(audio[:, None], 2, axis=1)
     sound.play(audio, rate)
@@ -56,7 +56,7 @@ def test_what_is_played_is_what_is_read(
     assert process.stdout
     events: list[dict[str, Any]] = [json.loads(process.stdout.readline())]
     time.sleep(1)
-    play_demo(sound)
+    play_recording(sound)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=30)
@@ -133,7 +133,7 @@ def test_a_server_that_is_killed_loses_no_word_said_before(sound: Sound) -> None
     assert process.stdout
     process.stdout.readline()
     time.sleep(1)
-    play_demo(sound)
+    play_recording(sound)
     sound.kill()
     try:
         time.sleep(4)
@@ -207,7 +207,7 @@ class Terminal:
 def test_a_session_in_a_terminal(sound: Sound) -> None:
     terminal = Terminal(sound)
     terminal.watch(lambda shown: "dB" in shown)
-    audio, rate = soundfile.read(DEMO, dtype="float32")
+    audio, rate = soundfile.read(RECORDING, dtype="float32")
     sound.play(audio, rate, wait=False)
     first = " ".join(TRUTH.splitlines()[:3])
     live = terminal.watch(lambda shown: mostly(first, shown))
@@ -247,7 +247,7 @@ def test_without_a_sound_server_the_demo_is_played(sound: Sound, tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert "bundled recording" in done.stderr
-    assert word_errors(TRUTH, done.stdout) <= 0.15 * len(words(TRUTH))
+    assert mostly(DEMO.with_suffix(".txt").read_text(encoding="utf-8"), done.stdout)
     alone = subprocess.run(
         [sys.executable, *ARGUMENTS], env=env, capture_output=True, text=True, timeout=60
     )

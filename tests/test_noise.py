@@ -1,15 +1,11 @@
 """The count of words that noise becomes."""
 
-from pathlib import Path
-
 import numpy as np
 import soundfile
+from conftest import RECORDING
 
-import streamer
 from streamer.sources.files import read_audio
 from training import noise
-
-RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
 
 
 def test_speech_is_counted_and_noise_is_not(tmp_path, capsys):

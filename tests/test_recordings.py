@@ -1,7 +1,8 @@
 import pytest
+from conftest import RECORDINGS, more_speech
 
+from streamer.corpora.recordings import find_recordings
 from streamer.errors import InputError
-from streamer.evaluation.recordings import find_recordings
 
 
 @pytest.fixture
@@ -79,6 +80,21 @@ def test_a_manifest_names_files_beside_it_in_any_columns(tmp_path):
     assert find_recordings(table)[0].clips[0].path == tmp_path / "a" / "one.wav"
 
 
+def test_a_folder_gives_what_any_layout_names(chapter):
+    (chapter / "84" / "84.tsv").write_text(
+        "file\ttranscript\n121/84-121-0000.flac\tin the layout already\nby.mp3\tBy a table\n"
+    )
+    (chapter / "84" / "by.mp3").touch()
+    (chapter / "other.tsv").write_text("a table of something else\n")
+    (chapter / "mine.wav").touch()
+    (chapter / "mine.txt").write_text("A pair\n")
+    found = dict(shape(find_recordings(chapter)))
+    assert len(found) == 4 + 2
+    assert found["84-121-0000"] == [("84-121-0000.flac", "THE FIRST  WORDS")]
+    assert found["by"] == [("by.mp3", "By a table")]
+    assert found["mine"] == [("mine.wav", "A pair\n")]
+
+
 def test_a_manifest_may_come_from_windows(tmp_path):
     (tmp_path / "é.wav").touch()
     path = tmp_path / "clips.tsv"
@@ -137,8 +153,9 @@ def test_a_clip_of_the_layout_without_audio(chapter):
         find_recordings(chapter)
 
 
-def test_the_long_recordings_are_chapters_of_some_minutes(speech_dir):
-    whole = find_recordings(speech_dir / "long.tsv", join=True)
-    clips = find_recordings(speech_dir / "long.tsv")
-    assert len(clips) == sum(len(each.clips) for each in whole)
-    assert 1 < len(whole) < len(clips) / 10
+def test_the_clips_of_real_chapters_are_joined():
+    for table in (RECORDINGS / "clips.tsv", *more_speech("long.tsv")):
+        whole = find_recordings(table, join=True)
+        clips = find_recordings(table)
+        assert len(clips) == sum(len(each.clips) for each in whole)
+        assert 1 < len(whole) < len(clips) / 2

@@ -1,58 +1,57 @@
 """`streamer eval` as a user runs it."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import soundfile
+from conftest import RECORDING
 
+from streamer import cli
 from streamer.evaluation.evaluate import NAMES
 
-ROOT = Path(__file__).parent.parent
-DEMO = ROOT / "streamer" / "demo" / "recording.flac"
+PART_S = 5
 
 
-def run(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "streamer", "eval", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture
+def run(capsys):
+    """`streamer eval` with the embedded model: exit code, stdout and stderr."""
+
+    def run(*arguments):
+        code = cli.main(["eval", *map(str, arguments), "--model", "embedded-sew"])
+        told, errors = capsys.readouterr()
+        return code, told, errors
+
+    return run
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    """Two recordings: the demo's first seconds, and the next ones."""
+    """Two recordings: the first seconds of one, and the next ones."""
     folder = tmp_path_factory.mktemp("eval")
-    samples, rate = soundfile.read(DEMO)
-    words = DEMO.with_suffix(".txt").read_text().split()
+    samples, rate = soundfile.read(RECORDING)
+    words = RECORDING.with_suffix(".txt").read_text().split()
     lines = ["file\ttranscript"]
     for number in range(2):
-        part = samples[number * 8 * rate : (number + 1) * 8 * rate]
+        part = samples[number * PART_S * rate : (number + 1) * PART_S * rate]
         soundfile.write(folder / f"part-{number}.flac", part, rate)
-        lines.append(f"part-{number}.flac\t{' '.join(words[number * 15 : number * 15 + 15])}")
+        lines.append(f"part-{number}.flac\t{' '.join(words[number * 9 : number * 9 + 9])}")
     (folder / "some.tsv").write_text("\n".join(lines) + "\n")
     return folder / "some.tsv"
 
 
-def test_a_table_compares_all_policies(manifest):
-    code, told, errors = run(manifest, "--model", "embedded-sew")
+def test_a_table_compares_all_policies(manifest, run):
+    code, told, errors = run(manifest)
     assert code == 0, errors
-    assert "2 recordings, 16 s" in told
+    assert f"2 recordings, {2 * PART_S} s" in told
     for name in ("WER live", "disagreement", "word delay", "UPWR", "retracted", "cost"):
         [row] = [line for line in told.splitlines() if line.strip().startswith(name)]
         assert len(row.split()[len(name.split()) :]) == len(NAMES)
     assert max(map(len, told.splitlines())) <= 80
 
 
-def test_json_is_one_object(manifest):
-    policies = "streamer,growing-buffer"
-    code, told, _ = run(manifest, "--model", "embedded-sew", "--json", "--policies", policies)
+def test_json_is_one_object(manifest, run):
+    code, told, _ = run(manifest, "--json", "--policies", "streamer,growing-buffer")
     assert code == 0
     summary = json.loads(told)
     assert list(summary["policies"]) == ["streamer", "growing-buffer"]
@@ -60,19 +59,17 @@ def test_json_is_one_object(manifest):
     assert summary["policies"]["streamer"]["word_delay"]["p95"] > 0
 
 
-def test_limit_and_join_choose_what_is_heard(manifest):
-    options = ("--model", "embedded-sew", "--json", "--policies", "streamer")
+def test_limit_and_join_choose_what_is_heard(manifest, run):
+    options = ("--json", "--policies", "streamer")
     _, told, _ = run(manifest, *options, "--limit", 1)
-    assert json.loads(told)["seconds"] == 8
+    assert json.loads(told)["seconds"] == PART_S
     _, told, _ = run(manifest, *options, "--join")
-    assert (json.loads(told)["files"], json.loads(told)["seconds"]) == (1, 16)
+    assert (json.loads(told)["files"], json.loads(told)["seconds"]) == (1, 2 * PART_S)
 
 
-def test_a_report_is_a_page_with_two_plots(manifest, tmp_path):
+def test_a_report_is_a_page_with_two_plots(manifest, run, tmp_path):
     folder = tmp_path / "new" / "report"
-    code, _, errors = run(
-        manifest, "--model", "embedded-sew", "--policies", "streamer", "--report", folder
-    )
+    code, _, errors = run(manifest, "--policies", "streamer", "--report", folder)
     assert code == 0, errors
     page = (folder / "index.md").read_text()
     assert "| streamer |" in page
@@ -91,11 +88,13 @@ def test_a_report_is_a_page_with_two_plots(manifest, tmp_path):
         (["{manifest}", "--report", "{manifest}"], 2, "cannot be written"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said_in_one_line(manifest, tmp_path, arguments, code, said):
+def test_what_cannot_be_evaluated_is_said_in_one_line(
+    manifest, run, tmp_path, arguments, code, said
+):
     (tmp_path / "empty").mkdir()
     given = [text.format(manifest=manifest) for text in arguments]
     given = [str(tmp_path / "empty") if text == "." else text for text in given]
-    exit_code, told, errors = run(*given, "--model", "embedded-sew")
+    exit_code, told, errors = run(*given)
     assert (exit_code, told) == (code, "")
     [line] = errors.splitlines()
     assert said in line

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from streamer.evaluation.recordings import find_recordings
+from streamer.corpora.recordings import find_recordings
 from streamer.sources.files import read_audio
 from training import corpus, ngram, prepare, scoring, synthesis, write_set
 from training.text import Text

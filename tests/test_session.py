@@ -3,10 +3,10 @@ import dataclasses
 import difflib
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import RECORDING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
@@ -24,7 +24,6 @@ from synthetic import (
     shape_of,
 )
 
-import streamer
 from streamer import live
 from streamer.config import Settings
 from streamer.core.ctc import decode, sentence_case
@@ -45,8 +44,6 @@ from streamer.messages import (
     Word,
 )
 from streamer.sources.files import read_audio
-
-RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
 
 
 class Remembering:
@@ -115,8 +112,8 @@ def stretches(signal, cuts, gaps, rate):
         position = end
 
 
-def test_the_demo_recording_is_understood(remembering, recording):
-    said = (RECORDING.parent / "recording.txt").read_text().lower().replace("?", ".").split(".\n")
+def test_a_recording_is_understood(remembering, recording):
+    said = RECORDING.with_suffix(".txt").read_text().lower().replace("?", ".").split(".\n")
     heard = " ".join(texts(transcribed(remembering, [recording]))).lower()
     assert difflib.SequenceMatcher(None, " ".join(said), heard, autojunk=False).ratio() > 0.8
 
@@ -460,7 +457,7 @@ def test_integers_and_several_channels_are_audio_too(remembering, recording):
 
 @pytest.fixture(scope="module")
 def breathless(recording):
-    """The demo recording without its pauses."""
+    """The recording without its pauses."""
     frames = recording[: len(recording) // 320 * 320].reshape(-1, 320)
     level = np.convolve((frames**2).mean(axis=1), np.ones(5) / 5, mode="same")
     return frames[level > 1e-5].ravel()

@@ -12,7 +12,7 @@ from training.muon import Muon, orthogonal
 from training.network import HOP, RECEPTIVE, Trainee
 from training.processes import Team, run_together
 
-EMBEDDED = Path(streamer.recognition.__file__).parent / "embedded-sew"
+EMBEDDED = Path(streamer.recognition.__file__).parent / "embedded"
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
+from conftest import RECORDING
 
-import streamer
 from streamer.config import Settings
 from streamer.errors import InputError
 from streamer.messages import SAMPLE_RATE, Final
 from streamer.sources.files import read_audio
 from streamer.transcripts import Transcript, transcribe
-
-RECORDING = Path(streamer.__file__).parent / "demo" / "recording.flac"
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamer.adaptation.adapt import adapt, rates, seconds
-from streamer.adaptation.examples import Example, split_held_out
+from streamer.adaptation.others import other_voices
 from streamer.config import Settings
+from streamer.corpora.examples import Example, split_held_out
 from streamer.recognition import load_finetuning, resolve
 from training import synthesis
 from training.command import run
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         before = rates(model, test).wer, rates(model, others).wer
         began = time.monotonic()
-        outcome = adapt(model, examples, held_out, epochs=options.epochs)
+        outcome = adapt(model, examples, held_out, other_voices(), epochs=options.epochs)
         took = time.monotonic() - began
         after = rates(model, test).wer, rates(model, others).wer
         changes = [f"{old:.3f} → {new:.3f}" for old, new in zip(before, after, strict=True)]

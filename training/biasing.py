@@ -26,9 +26,9 @@ from streamer.core.ctc import FrameWord
 from streamer.core.hotwords import Hotwords
 from streamer.core.ngram import NGram
 from streamer.core.resample import Resampler
+from streamer.corpora.recordings import find_recordings
 from streamer.evaluation.metrics import error_rates, scored
 from streamer.evaluation.padding import in_quiet_room
-from streamer.evaluation.recordings import find_recordings
 from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.checkpoint_files import LANGUAGE_MODEL
 from streamer.recognition.decoder_files import read_arpa, read_hotwords

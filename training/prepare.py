@@ -26,6 +26,7 @@ from training.corpus import SAMPLE_RATE, Clip, has_shard, write_shard
 from training.text import Text, lines, normalize
 
 SHARD_HOURS = 0.25
+"""Of a shard, at most."""
 HELD_OUT_SENTENCES = 150
 LONGEST_S, SHORTEST_S = 16.0, 0.4
 """Longer and shorter clips are left out."""
@@ -39,6 +40,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, action="append", default=[], help="more sentences")
     parser.add_argument("--flite-hours", type=float, default=16)
     parser.add_argument("--espeak-hours", type=float, default=10)
+    parser.add_argument("--held-out", type=int, default=HELD_OUT_SENTENCES, metavar="SENTENCES")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     return parser
 
@@ -54,12 +56,14 @@ def main(argv: list[str] | None = None) -> None:
             name = f"recorded-{number // 250:03d}"
             jobs.append((name, partial(_decode, rows[number : number + 250])))
     for kind, hours in (("flite", options.flite_hours), ("espeak", options.espeak_hours)):
-        for number in range(round(hours / SHARD_HOURS)):
+        shards = math.ceil(hours / SHARD_HOURS)
+        for number in range(shards):
             name = f"{kind}-{number:03d}"
-            jobs.append((name, partial(_synthesize, kind, name, options.speech, options.text)))
+            job = partial(_synthesize, kind, name, hours / shards, options.speech, options.text)
+            jobs.append((name, job))
     for kind in ("flite", "espeak", synthesis.UNHEARD_VOICE):
         name = f"heldout-{kind}-000"
-        jobs.append((name, partial(held_out_clips, kind, name, 0, HELD_OUT_SENTENCES)))
+        jobs.append((name, partial(held_out_clips, kind, name, 0, options.held_out)))
     if options.speech:
         other = _recordings(options.speech, "eval.tsv", "eval/libri_test_other/")
         jobs.append(("heldout-test-other-000", partial(_decode, other)))
@@ -105,10 +109,12 @@ def _decode(rows: list[tuple[Path, str, str]]) -> Iterator[Clip]:
         yield Clip(samples, text, speaker, synthesis.phones_of(text))
 
 
-def _synthesize(kind: str, name: str, speech: Path | None, files: list[Path]) -> Iterator[Clip]:
+def _synthesize(
+    kind: str, name: str, wanted: float, speech: Path | None, files: list[Path]
+) -> Iterator[Clip]:
     text, rng, hours = _text(speech, tuple(files)), random.Random(name), 0.0
     speak = synthesis.flite if kind == "flite" else synthesis.espeak
-    while hours < SHARD_HOURS:
+    while hours < wanted:
         sentence = text.draw(rng)
         try:
             said = speak(sentence, rng)

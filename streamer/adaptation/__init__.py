@@ -1,1 +1,1 @@
-"""What learning needs and no network: examples of speech with text, ways to hear them again."""
+"""Fine-tuning on one's own speech: targets, augmentation, training, and what decides."""

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
+from streamer.evaluation.padding import FAINT
 from streamer.messages import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from streamer.messages import Samples
-
-FAINT = 0.003
-"""Noise that fills silence, where speech has a deviation of one. Zeros would shift group norm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +56,7 @@ class Augmentation:
             sound = sound[cut:]
         if self._chance(0.75):
             speed = rng.uniform(0.88, 1.13)
-            positions = np.arange(int(len(sound) / speed)) * speed
-            sound = np.interp(positions, np.arange(len(sound)), sound).astype(np.float32)
+            sound = at_speed(sound, speed)
         if self._chance(0.55):
             sound = self._filtered(sound)
         if self._chance(0.1):
@@ -120,6 +117,13 @@ class Augmentation:
             gain = gain * rfft(room, size)
         heard: Samples = irfft(rfft(sound, size) * gain, size)[: len(sound)].astype(np.float32)
         return heard
+
+
+def at_speed(sound: Samples, speed: float) -> Samples:
+    """Sound played faster, or slower below 1; pitch and formants move with it."""
+    positions = np.arange(int(len(sound) / speed)) * speed
+    heard: Samples = np.interp(positions, np.arange(len(sound)), sound).astype(np.float32)
+    return heard
 
 
 def _edge(frequencies: Samples, corner: float, width: float) -> Samples:

@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from streamer.adaptation.adapt import Outcome, adapt, seconds
-from streamer.adaptation.examples import Example, find_examples, spell, split_held_out
+from streamer.adaptation.others import other_voices
+from streamer.adaptation.spelling import spell
 from streamer.config import Settings
+from streamer.corpora.examples import Example, find_examples, split_held_out
 from streamer.errors import InputError, SettingsError
 from streamer.recognition import load_finetuning, resolve
 
@@ -66,14 +68,20 @@ def adapt_model(
     )
     if model.new_head:
         _tell(f"{checkpoint.name} has learned no letters yet: it gets a new head of random ones.")
+    others = other_voices()
     outcome = _with_progress(
         model.accelerator,
-        lambda told: adapt(model, examples, held_out, epochs=epochs, progress=told),
+        lambda told: adapt(model, examples, held_out, others, epochs=epochs, progress=told),
     )
     before, after = outcome.before, outcome.after
     if not outcome.better:
+        reason = (
+            "fewer after, but other voices would be heard much worse"
+            if outcome.held_back
+            else "no fewer after"
+        )
         _tell(
-            f"Held-out words wrong: {before.wer:.1%} before, no fewer after. Nothing was written: "
+            f"Held-out words wrong: {before.wer:.1%} before, {reason}. Nothing was written: "
             f"go on with {checkpoint.name}."
         )
         return outcome
@@ -86,6 +94,7 @@ def adapt_model(
         f"Held-out words wrong: {before.wer:.1%} before, {after.wer:.1%} after; letters "
         f"{before.cer:.1%} before, {after.cer:.1%} after."
     )
+    _tell(_others(outcome))
     _tell(f"Use it: streamer --model {output}")
     return outcome
 
@@ -121,6 +130,14 @@ def _with_progress(
         return run(show)
 
 
+def _others(outcome: Outcome) -> str:
+    before, after = outcome.others_before, outcome.others_after
+    if before is None or after is None:
+        return "Other voices: not measured; the model cannot spell what the bundled reader says."
+    line = f"Words of other voices wrong: {before.wer:.1%} before, {after.wer:.1%} after"
+    return f"{line}; for their sake no more was learned." if outcome.held_back else f"{line}."
+
+
 def _duration(left: float) -> str:
     return f"{left / 60:.0f} minutes" if left >= 90 else f"{max(1, left):.0f} seconds"
 
@@ -141,7 +158,8 @@ chose how far to go ({outcome.share:.0%} of the way from the old weights to the 
 | before | {before.wer:.3f} | {before.cer:.3f} |
 | after | {after.wer:.3f} | {after.cer:.3f} |
 
-It may hear other voices less well than `{base}`. The licence of `{base}` holds.
+{_others(outcome)} These are the reader of
+the bundled recording at three speeds; real people may fare worse. The licence of `{base}` holds.
 """
 
 

@@ -30,13 +30,14 @@ import numpy as np
 
 from streamer.core.ctc import GreedyDecoder
 from streamer.core.resample import Resampler
+from streamer.corpora.layouts import Clip
+from streamer.corpora.recordings import Recording
 from streamer.evaluation.baselines import POLICIES
 from streamer.evaluation.calibration import Confidence
 from streamer.evaluation.delays import Delays, TimedWord, percentiles
 from streamer.evaluation.metrics import error_rates, scored
 from streamer.evaluation.padding import AROUND, faint_noise, in_quiet_room
 from streamer.evaluation.pocketsphinx import Pocketsphinx, SphinxDecoder
-from streamer.evaluation.recordings import Clip, Recording
 from streamer.evaluation.simulation import Policy, RealClock, VirtualClock, simulate
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Event, Final

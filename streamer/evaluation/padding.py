@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.adaptation.augmentation import FAINT
 from streamer.messages import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from streamer.core.ctc import FrameGrid
     from streamer.messages import Samples
 
+FAINT = 0.003
+"""Noise that fills silence, where speech has a deviation of one. Zeros would shift group norm."""
 AROUND = SAMPLE_RATE // 5
 """Of a quiet room before and after a clip, in samples: speech that begins with the window's first
 sample is heard badly."""
 
 
 def faint_noise(samples: Samples, size: int) -> Samples:
-    """So much noise, far below `samples`, as a quiet room has: zeros would be a new sound."""
+    """So much noise, far below `samples`, as a quiet room has."""
     noise = np.random.default_rng(0).standard_normal(size, np.float32)
     noise *= np.float32(FAINT) * samples.std()
     return noise

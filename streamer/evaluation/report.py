@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from streamer.corpora.recordings import find_recordings
 from streamer.errors import SettingsError
 from streamer.evaluation.evaluate import NAMES, SPHINX, Evaluation, evaluate
 from streamer.evaluation.pocketsphinx import SphinxDecoder
-from streamer.evaluation.recordings import find_recordings
 from streamer.recognition import load_recognizer, resolve
 
 if TYPE_CHECKING:

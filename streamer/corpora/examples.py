@@ -1,43 +1,35 @@
 """Examples to learn from, found in a user's folders: stretches of speech, each with its text.
 
-Understood are sessions of `streamer listen --record` whose transcript.txt was corrected, folders
-in LibriSpeech's layout (`*.trans.txt`), manifests (`*.tsv` with columns `file` and `transcript`)
-and pairs such as `a.wav` with `a.txt`. What cannot be used is left out and counted in a note.
+They come from sessions of `streamer listen --record` whose transcript.txt was corrected, and from
+the layouts of `streamer.corpora.layouts`. What cannot be used is left out and counted in a note.
 """
 
 from __future__ import annotations
 
 import random
 import re
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.adaptation.sessions import audio_files, cut, read_session, read_text
 from streamer.core.resample import Resampler
+from streamer.corpora.layouts import files_in, find_clips
+from streamer.corpora.sessions import audio_files, cut, read_session
 from streamer.errors import InputError
 from streamer.messages import SAMPLE_RATE
 from streamer.sources.files import AudioFile
 
 if TYPE_CHECKING:
-    from streamer.core.ctc import Vocabulary
     from streamer.messages import Samples
 
 LONGEST_S = 30.0
 SHORTEST_S = 0.3
 
-_AUDIO = (".wav", ".flac", ".ogg", ".mp3")
-_COLUMNS = ("file", "transcript")
 _UNSPOKEN = re.compile(r"\[[^\]]*\]|<[^>]*>|\([^)]*\)")
-_QUOTED = re.compile(r"(?<!\w)'(?=\w)(.*?)(?<=[^\s'])'(?!\w)")
-_APOSTROPHES = str.maketrans(dict.fromkeys("‘’ʼ′`´", "'"))
-_SAID_ALOUD = frozenset("%‰‱٪&@#*§¶†‡")
-"""Punctuation to Unicode, words to whoever reads it out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,13 +67,17 @@ def find_examples(folders: Sequence[Path]) -> Found:
 
     Raises:
         InputError: a folder is missing, a text is not UTF-8, a session's events are damaged, a
-            manifest that was given lacks a column, or there is nothing to learn from.
+            manifest names no file in a line or, if it was given, lacks a column, or there is
+            nothing to learn from.
     """
-    places = [(folder, _files(folder)) for folder in folders]
+    files = [path for folder in folders for path in files_in(folder)]
     search = _Search()
-    for layout in (_sessions, _librispeech, _manifests, _pairs):
-        for folder, files in places:
-            layout(search, folder, files)
+    _sessions(search, files)
+    found = find_clips(files, given=folders)
+    for clip in found.clips:
+        search.add_file(clip.path, clip.text)
+    for table in found.passed_over:
+        search.left_out["a .tsv without columns file and transcript"].append(_name(table))
     notes = tuple(search.notes())
     if not search.examples:
         advice = (
@@ -93,51 +89,6 @@ def find_examples(folders: Sequence[Path]) -> Found:
         )
         raise InputError(f"{', '.join(map(str, folders))}: nothing to learn from; {advice}")
     return Found(tuple(search.examples), notes)
-
-
-def spell(text: str, vocabulary: Vocabulary) -> tuple[int, ...] | None:
-    """A text as token ids, with the delimiter between words.
-
-    Letters take the case, or lose the accents, that the vocabulary asks for, and punctuation that
-    it lacks is dropped.
-
-    Returns:
-        `None` if something is said aloud that it cannot spell (digits, symbols, other alphabets),
-        or if nothing is said at all.
-    """
-    hidden = {vocabulary.blank, vocabulary.delimiter, *vocabulary.special}
-    ids = {
-        token: id_
-        for id_, token in enumerate(vocabulary.tokens)
-        if len(token) == 1 and id_ not in hidden
-    }
-    plain = unicodedata.normalize("NFC", text).translate(_APOSTROPHES)
-    spelled = ""
-    for letter in _QUOTED.sub(r"\1", plain):
-        form = _spelled(letter, ids)
-        if form is None:
-            return None
-        spelled += form
-    parting = () if vocabulary.delimiter is None else (vocabulary.delimiter,)
-    tokens: list[int] = []
-    for word in spelled.split():
-        tokens += [*(parting if tokens else ()), *(ids[letter] for letter in word)]
-    return tuple(tokens) or None
-
-
-def _spelled(letter: str, ids: Mapping[str, int]) -> str | None:
-    """What stands for a letter: letters of the vocabulary, a space, nothing; `None` if none can."""
-    if letter.isspace():
-        return " "
-    bare = "".join(c for c in unicodedata.normalize("NFD", letter) if not unicodedata.combining(c))
-    for form in (letter, letter.upper(), letter.lower(), bare, bare.upper(), bare.casefold()):
-        if all(c in ids for c in form):
-            return form
-    # The points of U.S., the apostrophe of don't and what is never seen part no words.
-    if letter in ".'" or unicodedata.category(letter) in ("Cc", "Cf"):
-        return ""
-    silent = unicodedata.category(letter)[0] == "P" and letter not in _SAID_ALOUD
-    return " " if silent else None
 
 
 def split_held_out(
@@ -207,6 +158,9 @@ class _Search:
         """Keep a whole file, if it was not taken before and can be used."""
         if not self.take(audio):
             return
+        if not audio.is_file():
+            self.left_out["without audio"].append(_name(audio))
+            return
         pieces: list[Samples] = []
         try:
             with AudioFile(audio) as file:
@@ -238,7 +192,7 @@ class _Search:
             yield f"{len(sources)} left out, {reason}: {', '.join(sources[:3])}{more}"
 
 
-def _sessions(search: _Search, _: Path, files: Sequence[Path]) -> None:
+def _sessions(search: _Search, files: Sequence[Path]) -> None:
     for folder in (path.parent for path in files if path.name == "events.jsonl"):
         needed = ("audio.wav", "transcript.txt")
         missing = [name for name in needed if not (folder / name).is_file()]
@@ -277,68 +231,6 @@ def _session(search: _Search, folder: Path) -> None:
         search.unreadable(error)
     for line in wanted[done:]:
         search.left_out["the recording ends before"].append(f"{name}:{line.number}")
-
-
-def _librispeech(search: _Search, _: Path, files: Sequence[Path]) -> None:
-    audio = _audio(files)
-    for path in files:
-        if not path.name.endswith(".trans.txt"):
-            continue
-        for line in filter(str.strip, read_text(path).split("\n")):
-            name, text = [*line.split(maxsplit=1), ""][:2]
-            if found := audio.get((path.parent, name)):
-                search.add_file(found, text)
-            else:
-                search.left_out["without audio"].append(f"{_name(path)}: {name}")
-
-
-def _manifests(search: _Search, given: Path, files: Sequence[Path]) -> None:
-    for path in files:
-        if path.suffix.lower() != ".tsv":
-            continue
-        header, *lines = read_text(path).split("\n")
-        columns = header.split("\t")
-        if not set(_COLUMNS) <= set(columns):
-            if path == given:
-                raise InputError(
-                    f"{path}: its first line must name the columns file and transcript; add it"
-                )
-            search.left_out["a .tsv without columns file and transcript"].append(_name(path))
-            continue
-        for line in filter(str.strip, lines):
-            row = dict(zip(columns, line.split("\t"), strict=False))
-            search.add_file(path.parent / row.get("file", ""), row.get("transcript", ""))
-
-
-def _pairs(search: _Search, _: Path, files: Sequence[Path]) -> None:
-    for (folder, stem), audio in _audio(files).items():
-        text = folder / f"{stem}.txt"
-        if audio.resolve() not in search.taken and text.is_file():
-            search.add_file(audio, read_text(text))
-
-
-def _files(folder: Path) -> list[Path]:
-    """What there is to look at, in order.
-
-    Raises:
-        InputError: neither a folder nor a manifest.
-    """
-    if folder.is_dir():
-        return sorted(path for path in folder.rglob("*") if not path.name.startswith("."))
-    if not folder.exists():
-        raise InputError(f"{folder}: no such folder; check the name")
-    if folder.suffix.lower() != ".tsv":
-        raise InputError(f"{folder}: not a folder; give the folder it is in, or a .tsv manifest")
-    return [folder]
-
-
-def _audio(files: Sequence[Path]) -> dict[tuple[Path, str], Path]:
-    """Audio files by folder and name; of several forms of the same, the first of `_AUDIO`."""
-    kinds = {kind: number for number, kind in enumerate(_AUDIO)}
-    known = [path for path in files if path.suffix.lower() in kinds]
-    known.sort(key=lambda path: -kinds[path.suffix.lower()])
-    found = {(path.parent, path.stem): path for path in known}
-    return dict(sorted(found.items()))
 
 
 def _name(path: Path) -> str:

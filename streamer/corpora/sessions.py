@@ -22,6 +22,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
+from streamer.corpora.layouts import read_text
 from streamer.errors import InputError
 from streamer.messages import Block
 from streamer.sources.files import AudioFile
@@ -145,21 +146,6 @@ def cut(
             return
     if pieces and left[-1][1] - heard / rate <= MARGIN_S + 0.01:
         yield np.concatenate(pieces), rate
-
-
-def read_text(path: Path) -> str:
-    """A UTF-8 file, line ends as "\\n".
-
-    Raises:
-        InputError: it cannot be opened, or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path}: cannot be opened ({reason}); check the name") from error
 
 
 @dataclass(frozen=True, slots=True)
