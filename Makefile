@@ -17,7 +17,7 @@ bench: setup-run
 	$(BIN)/streamer bench $(ARGS)
 
 soak: setup-run
-	$(BIN)/streamer bench --random --minutes 10 $(ARGS)
+	$(BIN)/streamer bench --minutes 10 $(ARGS)
 
 lint: setup-test
 	$(BIN)/python -m ruff check .
@@ -37,7 +37,7 @@ help:
 	@echo "             or plays the demo recording where there is none; ARGS='--format text' …"
 	@echo "make test    installs what is missing, then ruff, mypy and pytest"
 	@echo "make bench   speed and memory on this machine"
-	@echo "make soak    ten minutes live with a full-size model of random weights"
+	@echo "make soak    ten minutes live: cost and memory"
 	@echo "make lint    ruff and mypy only        make format   let ruff rewrite the files"
 	@echo "make clean   remove .venv and caches"
 	@echo "PYTHON=/path/to/python3 chooses the Python; otherwise the newest one is taken."

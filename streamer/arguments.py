@@ -263,11 +263,6 @@ def build_parser() -> argparse.ArgumentParser:
         usage="%(prog)s [FLAG...]",
     )
     bench.add_argument(
-        "--random",
-        action="store_true",
-        help="a full-size SEW-tiny with random weights, made on the spot",
-    )
-    bench.add_argument(
         "--input", type=Path, metavar="FILE", help="speech to measure with (default: the demo)"
     )
     bench.add_argument(

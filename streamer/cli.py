@@ -399,7 +399,6 @@ def _bench(options: argparse.Namespace) -> int:
         settings,
         recording=options.input or DEMO,
         minutes=options.minutes,
-        random_model=options.random,
         as_json=options.json,
     )
     return 0

@@ -123,6 +123,12 @@ def recognizer() -> Recognizer:
     return load_recognizer(Settings(model="embedded-sew"))
 
 
+@pytest.fixture(scope="session")
+def writer() -> Recognizer:
+    """The bundled encoder-decoder, loaded once for all tests."""
+    return load_recognizer(Settings(model="moonshine-tiny"))
+
+
 class Sound:
     """A private PulseAudio server whose default input hears what is played into it.
 

@@ -5,14 +5,16 @@ import pytest
 from conftest import RECORDING, between_lines
 
 from streamer.config import Settings
-from streamer.core.ctc import FrameWord, decode
+from streamer.core.ctc import decode
 from streamer.evaluation.baselines import (
     POLICIES,
     ChunkedPipeline,
     GrowingBuffer,
+    HeardWord,
     LocalAgreement,
     MiddleToken,
 )
+from streamer.evaluation.metrics import scored
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Block, Final, Partial
 from streamer.recognition import load_recognizer
@@ -151,7 +153,8 @@ def test_frames_that_are_kept_are_those_of_the_utterance(
         read.append(log_probs)
         return decode(log_probs, recognizer.vocabulary)
 
-    monkeypatch.setattr(recognizer, "read", listening)
+    listening.has_language_model = False
+    monkeypatch.setattr(recognizer, "decoder", listening)
     utterance = recording[8_000 : 8_000 + frames * HOP + 80]
     assert recognizer.grid.frames(len(utterance)) == frames
     policy = made(kind, recognizer)
@@ -221,14 +224,14 @@ def test_utterances_reach_back_to_their_beginning_after_splits_too(recognizer, r
 
 
 def words(*spelled):
-    return [FrameWord(text, start, end, None, 1.0) for text, start, end in spelled]
+    return [HeardWord(text, start * HOP, end * HOP) for text, start, end in spelled]
 
 
 def agreement_on(recognizer, *hypotheses, seconds=3):
     """What LocalAgreement-2 shows of hypotheses whose frames count from the utterance's start."""
     policy = made(LocalAgreement, recognizer)
     script = iter(hypotheses)
-    policy.decoded = lambda samples: next(script)
+    policy.words = lambda samples: next(script)
     lengths = range(seconds, seconds + len(hypotheses))
     return [policy.hear(np.zeros(length * SAMPLE_RATE, np.float32)) for length in lengths]
 
@@ -236,7 +239,7 @@ def agreement_on(recognizer, *hypotheses, seconds=3):
 def test_local_agreement_looks_once_a_second(recognizer):
     policy = made(LocalAgreement, recognizer)
     looked = []
-    policy.decoded = lambda samples: looked.append(len(samples)) or []
+    policy.words = lambda samples: looked.append(len(samples)) or []
     for tenths in range(1, 31):
         policy.hear(np.zeros(tenths * SAMPLE_RATE // 10, np.float32))
     assert looked == [SAMPLE_RATE, 2 * SAMPLE_RATE, 3 * SAMPLE_RATE]
@@ -256,6 +259,16 @@ def test_what_two_hypotheses_agree_on_is_committed(recognizer):
         (["THE", "CAT"], ["SAT"]),
         (["THE", "CAT", "SAT"], []),
     ]
+
+
+def test_words_agree_whatever_their_case_and_punctuation(recognizer):
+    shown = agreement_on(
+        recognizer,
+        words(("The", 10, 18), ("cat.", 20, 28)),
+        words(("the", 10, 18), ("cat", 20, 28), ("sat.", 40, 48)),
+        words(("The", 10, 18), ("Cat", 20, 28), ("sat,", 40, 48)),
+    )
+    assert shown[-1] == (["the", "cat", "sat,"], [])
 
 
 def test_a_short_word_right_after_a_committed_one_is_not_lost(recognizer):
@@ -283,11 +296,36 @@ def test_a_long_buffer_is_cut_at_the_last_committed_word(recognizer):
     sizes = []
     script = iter([[("ONE", 10, 20)], [("ONE", 10, 20)], [("ONE", 1, 1), ("TWO", 700, 710)]])
 
-    def decoded(samples):
+    def heard(samples):
         sizes.append(len(samples))
         return words(*next(script))
 
-    policy.decoded = decoded
+    policy.words = heard
     for seconds in (16, 17, 18):
         policy.hear(np.zeros(seconds * SAMPLE_RATE, np.float32))
     assert sizes == [16 * SAMPLE_RATE, 17 * SAMPLE_RATE, 18 * SAMPLE_RATE - 20 * HOP]
+
+
+@pytest.fixture(scope="module")
+def line(recording):
+    """The first sentence of the recording, and a silence that ends it."""
+    [end, *_] = between_lines(recording)
+    return np.concatenate((recording[:end], np.zeros(SAMPLE_RATE, np.float32)))
+
+
+@pytest.mark.parametrize("kind", [GrowingBuffer, LocalAgreement])
+def test_policies_on_words_take_a_writer_too(writer, line, kind):
+    *partials, final = played(made(kind, writer), line)
+    ours = played(Transcriber(writer, SAMPLE_RATE, Settings(raw=True)), line)
+    assert scored(final.text) == scored(next(e.text for e in ours if isinstance(e, Final)))
+    assert any(event.tentative for event in partials)
+
+
+def test_a_writer_places_its_words_for_local_agreement(writer, line):
+    policy = made(LocalAgreement, writer)
+    found = policy.words(line)
+    spans = [(word.start, word.end) for word in found]
+    assert len(found) > 4
+    assert all(start < end for start, end in spans)
+    assert spans == sorted(spans)
+    assert spans[-1][1] <= len(line) - SAMPLE_RATE // 2

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from streamer.evaluation.delays import Delays, TimedWord, percentiles
+from streamer.evaluation.delays import Delays, TimedWord, percentiles, timed_words
 from streamer.messages import Final, Gap, Partial, SessionEnded
 
 
@@ -193,6 +193,44 @@ def test_nothing_said_or_nothing_shown():
 def test_case_is_of_no_importance():
     delays = judged([partial(2, "hELLO"), final(3, "Hello")], HELLO_BIG_WORLD[:1])
     assert (len(delays.settle), delays.unstable, delays.retracted) == (1, 0, 0)
+
+
+def test_punctuation_is_of_no_importance():
+    events = [partial(2, "Hello,", "big-world"), final(3, "Hello, big world.")]
+    delays = judged(events, HELLO_BIG_WORLD)
+    assert (len(delays.settle), delays.unstable, delays.never_shown) == (3, 0, 0)
+
+
+def test_what_was_stable_before_the_final_of_a_long_segment_is_counted():
+    events = [
+        partial(2, "hello pig", "world"),
+        partial(3, "hello pig"),
+        final(9, "Hello, big world."),
+    ]
+    delays = judged(events)
+    assert (delays.already_stable, delays.long_words) == (1, 3)
+    assert delays.already_stable_share == pytest.approx(1 / 3)
+    delays.take([partial(2, "short", end=2.0), final(3, "short", end=4.0)], ())
+    assert delays.long_words == 3
+    assert Delays().already_stable_share is None
+
+
+def test_stable_words_behind_a_split_do_not_count_for_the_words_before_it():
+    events = [
+        partial(6, "one two", start=0.5),
+        final(6.2, "one", start=0.5, end=5.5),
+        final(9, "two", segment=1, start=5.5, end=8.0),
+    ]
+    delays = judged(events)
+    assert (delays.already_stable, delays.long_words) == (1, 1)
+
+
+def test_the_parts_of_a_written_word_share_its_time_by_their_letters():
+    assert timed_words("Well-known,", 1.0, 2.0) == offline(
+        ("WELL", 1.0, pytest.approx(1.44, abs=0.01)), ("KNOWN", pytest.approx(1.44, abs=0.01), 2.0)
+    )
+    assert timed_words("it's", 1.0, 2.0) == offline(("IT'S", 1.0, 2.0))
+    assert timed_words("…", 1.0, 2.0) == []
 
 
 def test_percentiles_are_interpolated_in_seconds():

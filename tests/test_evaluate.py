@@ -9,8 +9,10 @@ from conftest import RECORDING, between_lines
 from streamer.config import Settings
 from streamer.corpora.layouts import Clip
 from streamer.corpora.recordings import Recording
+from streamer.errors import SettingsError
 from streamer.evaluation.evaluate import NAMES, disagreement, evaluate
-from streamer.messages import SAMPLE_RATE
+from streamer.evaluation.metrics import scored
+from streamer.messages import SAMPLE_RATE, Window
 from streamer.sources.files import read_audio
 
 SETTINGS = Settings(model="embedded-sew")
@@ -58,7 +60,8 @@ def offline(recognizer, path):
 
 def test_the_summary_has_the_figures_that_are_promised(evaluation):
     summary = evaluation.summary()
-    assert set(summary) == {"model", "files", "seconds", "offline", "policies"}
+    assert set(summary) == {"model", "files", "seconds", "offline", "as_files", "policies"}
+    assert set(summary["as_files"]) == {"wer", "differing", "cost"}
     assert set(summary["offline"]) == {"wer", "cer", "lm"}
     assert set(summary["offline"]["lm"]) == {"wer", "cer"}
     assert tuple(summary["policies"]) == NAMES
@@ -72,6 +75,7 @@ def test_the_summary_has_the_figures_that_are_promised(evaluation):
     delays = {"word_delay", "settle_delay", "final_delay", "first_word_delay"}
     for name, figures in summary["policies"].items():
         rates = {"offline_wer", "wer", "delta", "disagreement", "upwr", "retracted", "cost"}
+        rates |= {"already_stable"}
         if name == "streamer":  # which alone tells confidences
             rates |= {"calibration_error", "mean_confidence", "words_right"}
         assert set(figures) == delays | rates
@@ -137,6 +141,56 @@ def test_policies_that_never_change_stable_words_retract_none(evaluation):
 def test_offline_is_the_clip_recognized_at_once(evaluation, recognizer, clips):
     texts = [offline(recognizer, clip.path) for clip in clips]
     assert evaluation.offline.clip_texts == evaluation.offline.texts == texts
+
+
+def test_files_have_the_text_of_the_live_path_for_less(evaluation):
+    files, ours = evaluation.as_files, evaluation.policies["streamer"]
+    assert files.texts == ours.texts
+    assert evaluation.summary()["as_files"]["differing"] == []
+    assert 0 < files.cpu_s < ours.cpu_s
+
+
+def test_a_recording_whose_file_has_another_text_is_named(recognizer, clips, monkeypatch):
+    monkeypatch.setattr("streamer.evaluation.evaluate._without_previews", lambda *_: "Other words.")
+    recordings = [Recording("one", (clips[0],))]
+    found = evaluate(recordings, recognizer, SETTINGS, ["streamer"])
+    assert found.summary()["as_files"]["differing"] == ["one"]
+    assert found.as_files.texts == ["OTHER WORDS"]
+
+
+@pytest.fixture(scope="module")
+def written(writer, clips):
+    return evaluate([Recording("one", (clips[0],))], writer, SETTINGS)
+
+
+def test_a_writer_has_the_same_figures_but_those_of_frames(written):
+    summary = written.summary()
+    assert list(summary["policies"]) == ["streamer", "growing-buffer", "local-agreement-2"]
+    assert set(summary["offline"]) == {"wer", "cer"}
+    assert summary["as_files"]["differing"] == []
+    assert summary["offline"]["wer"] < 0.2
+    for figures in summary["policies"].values():
+        assert figures["wer"] < 0.2
+        assert -0.5 < figures["word_delay"]["p50"] <= figures["settle_delay"]["p50"]
+    assert summary["policies"]["streamer"]["words_right"] > 0.8
+
+
+def test_a_clip_is_written_as_its_final_would_be(written, writer, clips):
+    samples, _ = read_audio(clips[0].path)
+    window = Window(0, 0, samples, 0, len(samples), "final", False, False, len(samples))
+    [reading] = writer.recognize([window])
+    text = " ".join(word.text for word in reading.words)
+    assert written.offline.texts == [scored(text)]
+    ends = [word.end for word in written.offline.words]
+    assert ends == sorted(ends)
+    assert 0 < ends[0] < ends[-1] <= len(samples) / SAMPLE_RATE
+
+
+@pytest.mark.parametrize("name", ["transformers-chunked", "middle-token"])
+def test_policies_of_frames_need_a_ctc_model(writer, name):
+    with pytest.raises(SettingsError, match=f"{name} joins the frames of a CTC model") as caught:
+        evaluate([], writer, SETTINGS, ["streamer", name])
+    assert caught.value.exit_code == 2
 
 
 def test_progress_names_what_has_been_heard(evaluation, told):

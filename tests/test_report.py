@@ -44,7 +44,8 @@ def test_a_table_compares_all_policies(manifest, run):
     code, told, errors = run(manifest)
     assert code == 0, errors
     assert f"2 recordings, {2 * PART_S} s" in told
-    for name in ("WER live", "disagreement", "word delay", "UPWR", "retracted", "cost"):
+    assert "As files: WER " in told
+    for name in ("WER live", "word delay", "UPWR", "retracted", "already stable", "cost"):
         [row] = [line for line in told.splitlines() if line.strip().startswith(name)]
         assert len(row.split()[len(name.split()) :]) == len(NAMES)
     assert max(map(len, told.splitlines())) <= 80
@@ -77,6 +78,14 @@ def test_a_report_is_a_page_with_two_plots(manifest, run, tmp_path):
         assert f"({plot})" in page
         assert ElementTree.parse(folder / plot).getroot().tag.endswith("svg")
     assert json.loads((folder / "eval.json").read_text())["files"] == 2
+
+
+def test_a_policy_of_frames_and_a_writer_are_a_matter_of_usage(manifest):
+    code, told, errors = run(manifest, "--model", "moonshine-tiny", "--policies", "middle-token")
+    assert (code, told) == (2, "")
+    [line] = errors.splitlines()
+    assert "middle-token joins the frames of a CTC model, and moonshine-tiny is none" in line
+    assert "growing-buffer" in line
 
 
 @pytest.mark.parametrize(

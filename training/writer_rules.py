@@ -22,8 +22,8 @@ import numpy as np
 from streamer.config import Settings
 from streamer.core.resample import Resampler
 from streamer.core.writer_hypothesis import WriterHypothesis, WriterModel, WriterRules
+from streamer.corpora.recordings import find_recordings
 from streamer.evaluation.delays import Delays, TimedWord, percentiles
-from streamer.evaluation.recordings import find_recordings
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Event, Final, Partial
 from streamer.recognition import load_recognizer

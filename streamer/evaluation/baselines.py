@@ -1,29 +1,74 @@
 """Other ways to make live text with the same recognizer: what ours is compared with.
 
-All hear the utterances that our voice detection finds and read them as ours does, so that only the
-policy differs; each is as published, in as few lines as say it.
+All hear the utterances that our voice detection finds and recognize them as ours does: what
+becomes no final text is recognized as a preview, so that only the policy differs. Each is as
+published, in as few lines as say it. Two of them join frames, which only CTC models have.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from streamer.core.highpass import HighPass
 from streamer.core.resample import Resampler
 from streamer.core.window_planner import WindowPlanner
-from streamer.messages import SAMPLE_RATE, Block, Final, Partial
+from streamer.evaluation.metrics import scored
+from streamer.messages import SAMPLE_RATE, Block, Final, Partial, Window
 from streamer.recognition.vad import VoiceDetector
 
 if TYPE_CHECKING:
     from streamer.config import Settings
     from streamer.core.ctc import FrameWord
-    from streamer.messages import LogProbs, Samples, Window
-    from streamer.recognition.recognizer import Recognizer
+    from streamer.messages import LogProbs, Reading, Samples, WindowKind
+    from streamer.recognition import Recognizer
+    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
+
+
+def is_ctc(recognizer: Recognizer) -> TypeGuard[CtcRecognizer]:
+    """Whether words are decoded from frames, not written."""
+    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
+
+    return isinstance(recognizer, CtcRecognizer)
+
+
+def whole_window(samples: Samples, kind: WindowKind, draft: tuple[int, ...] = ()) -> Window:
+    """A window that is all there is of an utterance; `samples` of shape (n,)."""
+    return Window(
+        segment=0,
+        start=0,
+        samples=samples,
+        speech_start=0,
+        speech_end=len(samples),
+        kind=kind,
+        split=False,
+        continues=False,
+        due=len(samples),
+        draft=draft,
+    )
+
+
+def emission_of(recognizer: CtcRecognizer, samples: Samples, kind: WindowKind) -> LogProbs:
+    """Log-probabilities of a window, brought to a length without partial frames by a cut."""
+    grid = recognizer.grid
+    frames = grid.frames(len(samples))
+    whole = (frames - 1) * grid.hop + grid.receptive if frames else 0
+    [reading] = recognizer.recognize([whole_window(samples[:whole], kind)])
+    assert reading.emission is not None
+    return reading.emission
+
+
+@dataclass(frozen=True, slots=True)
+class HeardWord:
+    """A word of a window; it lies between samples `start` and `end` of it."""
+
+    text: str
+    start: int
+    end: int
 
 
 class Baseline(ABC):
@@ -39,7 +84,7 @@ class Baseline(ABC):
     def __init__(
         self, recognizer: Recognizer, rate: int, settings: Settings, now: Callable[[], float]
     ) -> None:
-        self.recognizer, self._now = recognizer, now
+        self.recognizer, self._settings, self._now = recognizer, settings, now
         self._patience = settings.preview_ms / 1000
         self._resampler = Resampler(rate)
         self._high_pass = HighPass()
@@ -47,6 +92,7 @@ class Baseline(ABC):
         growing = replace(settings, preview_window_ms=settings.max_utterance_s * 1000)
         detector = VoiceDetector(settings.vad_mode, settings.vad_frame_ms)
         self._planner = WindowPlanner(growing, recognizer.shape, detector)
+        self._draft: tuple[int, ...] = ()
         self.begin()
 
     @abstractmethod
@@ -74,7 +120,8 @@ class Baseline(ABC):
 
     def _handle(self, windows: list[Window]) -> list[Partial | Final]:
         events: list[Partial | Final] = []
-        edge = self.recognizer.grid.receptive - self.recognizer.grid.hop
+        grid = self.recognizer.shape.grid
+        edge = grid.receptive - grid.hop
         for window in windows:
             inside = window.samples[window.speech_start - window.start :]
             start, end = window.speech_start / SAMPLE_RATE, window.speech_end / SAMPLE_RATE
@@ -83,22 +130,47 @@ class Baseline(ABC):
                 kept = inside[:ours] if window.split else inside
                 text = " ".join(self.close(kept))
                 events.append(Final(window.segment, start, end, text, text, (), self._now()))
+                self._draft = ()
                 self.begin()
             elif self._now() - window.due / SAMPLE_RATE <= self._patience:
                 stable, tentative = map(" ".join, self.hear(inside))
                 events.append(Partial(window.segment, start, end, stable, tentative, self._now()))
         return events
 
-    def decoded(self, samples: Samples) -> list[FrameWord]:
-        """The words of a window; none of one too short for a frame."""
-        return self.recognizer.decoder(self.emission(samples))
+    def shown(self, samples: Samples) -> list[str]:
+        """The words of a preview."""
+        if is_ctc(self.recognizer):
+            return _texts(self.recognizer.decoder(emission_of(self.recognizer, samples, "preview")))
+        return [word.text for word in self._written(samples, "preview").words or ()]
 
-    def emission(self, samples: Samples) -> LogProbs:
-        """Log-probabilities of a window, brought to a length without partial frames by a cut."""
-        grid = self.recognizer.grid
-        frames = grid.frames(len(samples))
-        whole = (frames - 1) * grid.hop + grid.receptive if frames else 0
-        return self.recognizer.log_probs(samples[:whole])
+    def words(self, samples: Samples) -> list[HeardWord]:
+        """The words of a window, recognized as well as can be, with their places."""
+        if is_ctc(self.recognizer):
+            hop = self.recognizer.grid.hop
+            found = self.recognizer.decoder(emission_of(self.recognizer, samples, "final"))
+            return [HeardWord(word.text, word.start * hop, word.end * hop) for word in found]
+        final = self.recognizer.hypothesis(self._settings).close(
+            whole_window(samples, "final"), self._written(samples, "final")
+        )
+        return [
+            HeardWord(word.word, round(word.start * SAMPLE_RATE), round(word.end * SAMPLE_RATE))
+            for word in final.words
+        ]
+
+    def _written(self, samples: Samples, kind: WindowKind) -> Reading:
+        [reading] = self.recognizer.recognize([whole_window(samples, kind, self._draft)])
+        self._draft = tuple(token for word in reading.words or () for token in word.tokens)
+        return reading
+
+
+class FrameBaseline(Baseline):
+    """A policy that joins the frames of several windows: of a CTC model alone."""
+
+    recognizer: CtcRecognizer
+
+    def emission(self, samples: Samples, *, draft: bool = False) -> LogProbs:
+        """Log-probabilities of a window without its last partial frame."""
+        return emission_of(self.recognizer, samples, "preview" if draft else "final")
 
 
 class GrowingBuffer(Baseline):
@@ -109,14 +181,14 @@ class GrowingBuffer(Baseline):
 
     def hear(self, utterance: Samples) -> tuple[list[str], list[str]]:
         """Everything may change until the end."""
-        return [], _texts(self.decoded(utterance))
+        return [], self.shown(utterance)
 
     def close(self, utterance: Samples) -> list[str]:
         """The offline text."""
-        return _texts(self.decoded(utterance))
+        return _texts(self.words(utterance))
 
 
-class ChunkedPipeline(Baseline):
+class ChunkedPipeline(FrameBaseline):
     """The chunked CTC pipeline of `transformers` on live audio (`ffmpeg_microphone_live`).
 
     A chunk grows until it is full and is shown as it grows; then the frames between its strides
@@ -166,7 +238,7 @@ class ChunkedPipeline(Baseline):
         return _texts(sure), _texts(words[len(sure) :])
 
 
-class MiddleToken(Baseline):
+class MiddleToken(FrameBaseline):
     """NeMo's buffered CTC: of a 4 s buffer, moved by 1.6 s, the middle 1.6 s are kept.
 
     Two things are kinder than there: the buffer is never filled up with silence, and a word that
@@ -209,8 +281,9 @@ class LocalAgreement(Baseline):
     """LocalAgreement-2 as in whisper_streaming, which looks once a second.
 
     A word is committed once two hypotheses in a row agree on it and on all before it; the buffer
-    is cut at the last committed word when it has grown over 15 s. Two things are kinder than
-    there: what is not yet committed is shown, and the last audio is heard once more at the end.
+    is cut at the last committed word when it has grown over 15 s. Three things are kinder than
+    there: what is not yet committed is shown, the last audio is heard once more at the end, and
+    words agree whatever their case and punctuation.
     """
 
     STEP, LONGEST = SAMPLE_RATE, 15 * SAMPLE_RATE
@@ -238,33 +311,35 @@ class LocalAgreement(Baseline):
         return self._committed + self._before
 
     def _look(self, utterance: Samples) -> None:
-        hop = self.recognizer.grid.hop
         self._heard = len(utterance)
-        new = self._new(self.decoded(utterance[self._start :]))
+        new = self._new(self.words(utterance[self._start :]))
         agreed = 0
         for word, before in zip(new, self._before, strict=False):
-            if word.text != before:
+            if scored(word.text) != scored(before):
                 break
             self._committed.append(word.text)
-            self._end = self._start + word.end * hop
+            self._end = self._start + word.end
             agreed += 1
         self._before = _texts(new[agreed:])
         if len(utterance) - self._start > self.LONGEST and self._end > self._start:
             self._start = self._end // 640 * 640
 
-    def _new(self, words: list[FrameWord]) -> list[FrameWord]:
+    def _new(self, words: list[HeardWord]) -> list[HeardWord]:
         """Those of the buffer's words that are not committed yet."""
-        hop = self.recognizer.grid.hop
-        new = [w for w in words if self._start + w.start * hop > self._end - self.SLACK]
-        if new and abs(self._start + new[0].start * hop - self._end) < self.NEAR:
+        new = [w for w in words if self._start + w.start > self._end - self.SLACK]
+        if new and abs(self._start + new[0].start - self._end) < self.NEAR:
             for count in range(1, min(len(new), len(self._committed), self.MOST_REPEATED) + 1):
-                if _texts(new[:count]) == self._committed[-count:]:
+                if _same(_texts(new[:count]), self._committed[-count:]):
                     return new[count:]
         return new
 
 
-def _texts(words: list[FrameWord]) -> list[str]:
+def _texts(words: Sequence[FrameWord] | Sequence[HeardWord]) -> list[str]:
     return [word.text for word in words]
+
+
+def _same(some: Sequence[str], others: Sequence[str]) -> bool:
+    return [*map(scored, some)] == [*map(scored, others)]
 
 
 POLICIES: dict[str, type[Baseline]] = {

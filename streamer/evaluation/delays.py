@@ -2,7 +2,8 @@
 
 The truth of *when* is the offline alignment of the same model (`TimedWord`); the truth of *what*
 is the same model's offline text, so that these figures say what streaming does, whatever the
-weights are worth. Definitions, each over all words of all recordings:
+weights are worth. Words are compared as they are scored, without case and punctuation.
+Definitions, each over all words of all recordings:
 
     word delay         first time that a partial or final shows the word (right word, right place)
                        minus the word's end in the audio
@@ -12,6 +13,8 @@ weights are worth. Definitions, each over all words of all recordings:
     UPWR               unstable partial words: words shown in a partial that the final does not
                        have at that place, each counted once, over final words
     retracted          stable words that the final contradicts, over final words
+    already stable     of the words of finals of more than `LONG_S`, the share that was stable at
+                       its place in a partial of the segment
 
 A word belongs to the segment in whose final's span its middle lies, and cannot be shown before
 audio has been heard from where it begins. Where one segment begins at the sample at which another
@@ -29,16 +32,33 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from streamer.core.hypothesis import contradicted
+from streamer.evaluation.metrics import scored
 from streamer.messages import Event, Final, Partial
+
+LONG_S = 4.0
+"""In shorter segments few words have had the time to become stable."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimedWord:
-    """A word of the offline text; `start` and `end` in seconds of the recording."""
+    """A word of the offline text, as scored; `start` and `end` in seconds of the recording."""
 
     text: str
     start: float
     end: float
+
+
+def timed_words(text: str, start: float, end: float) -> list[TimedWord]:
+    """The scored words of one written one: "well-known" is two, which share its time by length."""
+    parts = scored(text).split()
+    letters = sum(map(len, parts))
+    found: list[TimedWord] = []
+    heard = 0
+    for part in parts:
+        first, heard = heard, heard + len(part)
+        begin, stop = (start + (end - start) * so_far / letters for so_far in (first, heard))
+        found.append(TimedWord(part, begin, stop if heard < letters else end))
+    return found
 
 
 @dataclass(slots=True)
@@ -53,6 +73,10 @@ class Delays:
     """Words shown in a partial and not in the final at that place."""
     retracted: int = 0
     final_words: int = 0
+    long_words: int = 0
+    """Final words of segments of more than `LONG_S`."""
+    already_stable: int = 0
+    """Those of them that were stable in a partial."""
     never_shown: int = 0
     """Offline words that no event shows at their place: they have no delay."""
 
@@ -65,6 +89,11 @@ class Delays:
     def retracted_share(self) -> float:
         """Contradicted stable words over final words."""
         return self.retracted / max(1, self.final_words)
+
+    @property
+    def already_stable_share(self) -> float | None:
+        """Words of long finals that were stable before, over all of them; nothing of none."""
+        return self.already_stable / self.long_words if self.long_words else None
 
     def take(self, events: Sequence[Event], offline: Sequence[TimedWord]) -> None:
         """Add one recording: what a session showed, and its offline words in order of time."""
@@ -119,6 +148,10 @@ class Delays:
         self.final_words += len(segment.final_words)
         self.unstable += wrong.total()
         self.retracted += contradicted(stable, final)
+        if segment.end - segment.start > LONG_S:
+            own = segment.final_words
+            self.long_words += len(own)
+            self.already_stable += sum(place < len(own) for place, _ in _matches(final, stable))
 
 
 class _Segment:
@@ -153,12 +186,12 @@ def percentiles(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _words(event: Partial | Final) -> tuple[list[str], list[str]]:
-    """The stable words of an event, and all of them, in capitals."""
+    """The stable words of an event, and all of them, as scored."""
     if isinstance(event, Final):
-        words = event.text.upper().split()
+        words = scored(event.text).split()
         return words, words
-    stable = event.stable.upper().split()
-    return stable, stable + event.tentative.upper().split()
+    stable = scored(event.stable).split()
+    return stable, stable + scored(event.tentative).split()
 
 
 def _matches(truth: Sequence[str], shown: Sequence[str]) -> list[tuple[int, int]]:

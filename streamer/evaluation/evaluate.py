@@ -3,17 +3,19 @@
 Each recording is heard offline, every clip in one piece, and then live by each policy in turn:
 the same recognizer, the same voice detection, one machine, one run. pocketsphinx, where it is
 named, is measured against what it hears offline itself. Live, the microphone stays
-open after the last word, so that its final too has to wait for the silence. Delays and stability
-are defined in `streamer.evaluation.delays`; in addition
+open after the last word, so that its final too has to wait for the silence. Case and punctuation
+do not count. Delays and stability are defined in `streamer.evaluation.delays`; in addition
 
-    WER, CER offline   one call for each clip, read greedily; where a language model helps to
-                       read, with that besides
+    WER, CER offline   one call for each clip. A CTC model's is read greedily; where a language
+                       model helps to read, with that besides
     WER live           of the concatenated finals; delta: live minus offline, read in the same way
     disagreement       word edits between the live finals and the offline text, over offline words:
                        what streaming changed, whatever the weights are worth
     cost               CPU seconds (process, all threads) for a second of speech
     calibration        of our policy, which alone tells confidences: the expected calibration error
                        of its final words, see `streamer.evaluation.calibration`
+    as files           WER and cost of our policy without previews, as `streamer transcribe` hears a
+                       file; and how many recordings have another text than live, to the letter
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ from streamer.core.ctc import GreedyDecoder
 from streamer.core.resample import Resampler
 from streamer.corpora.layouts import Clip
 from streamer.corpora.recordings import Recording
-from streamer.evaluation.baselines import POLICIES
+from streamer.errors import SettingsError
+from streamer.evaluation.baselines import POLICIES, FrameBaseline, is_ctc, whole_window
 from streamer.evaluation.calibration import Confidence
-from streamer.evaluation.delays import Delays, TimedWord, percentiles
+from streamer.evaluation.delays import Delays, TimedWord, percentiles, timed_words
 from streamer.evaluation.metrics import error_rates, scored
 from streamer.evaluation.padding import AROUND, faint_noise, in_quiet_room
 from streamer.evaluation.pocketsphinx import Pocketsphinx, SphinxDecoder
@@ -47,7 +50,8 @@ if TYPE_CHECKING:
     from streamer.config import Settings
     from streamer.core.ctc import Decoder
     from streamer.messages import Samples
-    from streamer.recognition.recognizer import Recognizer
+    from streamer.recognition import Recognizer
+    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
 
 OURS = "streamer"
 NAMES = (OURS, *POLICIES)
@@ -91,10 +95,20 @@ class Figures:
     """Its engine's."""
     delays: Delays = field(default_factory=Delays)
     texts: list[str] = field(default_factory=list)
-    """The concatenated finals of each recording."""
+    """The concatenated finals of each recording, as scored."""
     confidence: Confidence = field(default_factory=Confidence)
     cpu_s: float = 0.0
     busy_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Files:
+    """What our policy makes of the same recordings without previews."""
+
+    texts: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    """Names of recordings whose text is another than live."""
+    cpu_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -111,6 +125,7 @@ class Evaluation:
     """Of each recording."""
     clip_references: list[str] = field(default_factory=list)
     policies: dict[str, Figures] = field(default_factory=dict)
+    as_files: Files = field(default_factory=Files)
 
     def summary(self) -> dict[str, Any]:
         """Rates as fractions, delays in seconds."""
@@ -122,6 +137,7 @@ class Evaluation:
             "files": len(self.references),
             "seconds": round(self.seconds, 2),
             "offline": offline,
+            **({"as_files": self._as_files()} if OURS in self.policies else {}),
             "policies": {
                 name: self._of(figures) | (figures.confidence.figures() if name == OURS else {})
                 for name, figures in self.policies.items()
@@ -132,10 +148,21 @@ class Evaluation:
         rates = error_rates(self.clip_references, heard.clip_texts)
         return {"wer": round(rates.wer, 4), "cer": round(rates.cer, 4)}
 
+    def _as_files(self) -> dict[str, Any]:
+        return {
+            "wer": round(error_rates(self.references, self.as_files.texts).wer, 4),
+            "differing": self.as_files.differing,
+            "cost": self._cost(self.as_files.cpu_s),
+        }
+
+    def _cost(self, cpu_s: float) -> float:
+        return round(cpu_s / max(self.speech_s, 1.0), 4)
+
     def _of(self, figures: Figures) -> dict[str, Any]:
         offline = error_rates(self.clip_references, figures.offline.clip_texts)
         live = error_rates(self.references, figures.texts)
         delays = figures.delays
+        stable = delays.already_stable_share
         return {
             "offline_wer": round(offline.wer, 4),
             "wer": round(live.wer, 4),
@@ -147,7 +174,8 @@ class Evaluation:
             "first_word_delay": percentiles(delays.first_word),
             "upwr": round(delays.upwr, 4),
             "retracted": round(delays.retracted_share, 4),
-            "cost": round(figures.cpu_s / max(self.speech_s, 1.0), 4),
+            "already_stable": None if stable is None else round(stable, 4),
+            "cost": self._cost(figures.cpu_s),
         }
 
 
@@ -159,11 +187,20 @@ def disagreement(offline: Sequence[str], live: Sequence[str]) -> float:
     return edits / max(1, words)
 
 
+def policies_for(recognizer: Recognizer) -> tuple[str, ...]:
+    """The names of those that work with its kind of model."""
+    ctc = is_ctc(recognizer)
+    return (
+        OURS,
+        *(n for n, kind in POLICIES.items() if ctc or not issubclass(kind, FrameBaseline)),
+    )
+
+
 def evaluate(
     recordings: Sequence[Recording],
     recognizer: Recognizer,
     settings: Settings,
-    policies: Sequence[str] = NAMES,
+    policies: Sequence[str] | None = None,
     *,
     real_pace: bool = False,
     progress: Callable[[str, float], object] = lambda name, seconds: None,
@@ -174,17 +211,29 @@ def evaluate(
         recordings: with their transcripts.
         recognizer: shared by all policies.
         settings: of voice detection, cadence and text.
-        policies: which, by name.
+        policies: which, by name; all that work with the model when not given.
         real_pace: let the audio arrive by the wall's clock instead of a virtual one.
         progress: called with a policy's name and the seconds of audio just heard.
 
     Raises:
         InputError: audio cannot be read.
+        SettingsError: a policy does not work with this kind of model.
     """
-    ours = greedy = Offline(partial(_recognized, recognizer=recognizer, decoder=recognizer.decoder))
-    if recognizer.decoder.has_language_model:
-        letters = GreedyDecoder(recognizer.vocabulary)
-        greedy = Offline(partial(_recognized, recognizer=recognizer, decoder=letters))
+    possible = policies_for(recognizer)
+    policies = possible if policies is None else policies
+    if lacking := [name for name in policies if name in NAMES and name not in possible]:
+        raise SettingsError(
+            f"{lacking[0]} joins the frames of a CTC model, and {recognizer.name} is none; "
+            f"choose from {', '.join((*possible, SPHINX))}"
+        )
+    if is_ctc(recognizer):
+        decoder = recognizer.decoder
+        ours = greedy = Offline(partial(_decoded, recognizer=recognizer, decoder=decoder))
+        if decoder.has_language_model:
+            letters = GreedyDecoder(recognizer.vocabulary)
+            greedy = Offline(partial(_decoded, recognizer=recognizer, decoder=letters))
+    else:
+        ours = greedy = Offline(partial(_written, recognizer=recognizer, settings=settings))
     evaluation = Evaluation(recognizer.name, ours, greedy)
     for name in policies:
         offline = Offline(SphinxDecoder().whole) if name == SPHINX else ours
@@ -219,11 +268,25 @@ def evaluate(
             figures.busy_s += clock.busy_s
             figures.delays.take(events, figures.offline.words)
             finals = [event for event in events if isinstance(event, Final)]
-            figures.texts.append(scored(" ".join(final.text for final in finals)))
+            text = " ".join(final.text for final in finals)
+            figures.texts.append(scored(text))
             words = [word for final in finals for word in final.words]
             figures.confidence.take(evaluation.references[-1], words)
+            if name == OURS:
+                cpu = time.process_time()
+                as_file = _without_previews(audio, recognizer, settings)
+                evaluation.as_files.cpu_s += time.process_time() - cpu
+                evaluation.as_files.texts.append(scored(as_file))
+                if as_file != text:
+                    evaluation.as_files.differing.append(recording.name)
             progress(name, len(audio) / SAMPLE_RATE)
     return evaluation
+
+
+def _without_previews(audio: Samples, recognizer: Recognizer, settings: Settings) -> str:
+    transcriber = Transcriber(recognizer, SAMPLE_RATE, settings, previews=False)
+    events = transcriber.feed(audio) + transcriber.finish()
+    return " ".join(event.text for event in events if isinstance(event, Final))
 
 
 def _speech_s(words: Sequence[TimedWord]) -> float:
@@ -239,10 +302,18 @@ def _load(clip: Clip) -> Samples:
     return np.concatenate((resampler.push(samples), resampler.flush()))
 
 
-def _recognized(samples: Samples, recognizer: Recognizer, decoder: Decoder) -> list[TimedWord]:
+def _decoded(samples: Samples, recognizer: CtcRecognizer, decoder: Decoder) -> list[TimedWord]:
     log_probs = recognizer.log_probs(in_quiet_room(samples, recognizer.grid))
     first, hop_s = -AROUND / SAMPLE_RATE, recognizer.grid.hop / SAMPLE_RATE
     return [
-        TimedWord(word.text.upper(), first + word.start * hop_s, first + word.end * hop_s)
+        timed
         for word in decoder(log_probs)
+        for timed in timed_words(word.text, first + word.start * hop_s, first + word.end * hop_s)
     ]
+
+
+def _written(samples: Samples, recognizer: Recognizer, settings: Settings) -> list[TimedWord]:
+    window = whole_window(samples, "final")
+    [reading] = recognizer.recognize([window])
+    final = recognizer.hypothesis(settings).close(window, reading)
+    return [timed for word in final.words for timed in timed_words(word.word, word.start, word.end)]

@@ -19,7 +19,7 @@ from streamer.messages import SAMPLE_RATE
 if TYPE_CHECKING:
     from streamer.config import Settings
     from streamer.messages import Samples
-    from streamer.recognition.recognizer import Recognizer
+    from streamer.recognition import Recognizer
 
 FRAMES_A_SECOND = 100
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from streamer.corpora.recordings import find_recordings
 from streamer.errors import SettingsError
-from streamer.evaluation.evaluate import NAMES, SPHINX, Evaluation, evaluate
+from streamer.evaluation.evaluate import NAMES, SPHINX, Evaluation, evaluate, policies_for
 from streamer.evaluation.pocketsphinx import SphinxDecoder
 from streamer.recognition import load_recognizer, resolve
 
@@ -41,14 +41,13 @@ def eval_command(
     Raises:
         InputError: no recordings, or audio that cannot be read.
         ModelError: the model is not available.
-        SettingsError: an unknown policy, a report that cannot be written, or a package that is
-            needed for it and not here.
+        SettingsError: a policy that is unknown or does not work with the model, a report that
+            cannot be written, or a package that is needed for it and not here.
     """
-    chosen = tuple(policies or NAMES)
     known = (*NAMES, SPHINX)
-    if unknown := [name for name in chosen if name not in known]:
+    if unknown := [name for name in policies or () if name not in known]:
         raise SettingsError(f"no policy {unknown[0]!r}; choose from {', '.join(known)}")
-    if SPHINX in chosen:
+    if SPHINX in (policies or ()):
         SphinxDecoder()  # raises now, not after minutes of measuring
     if report:
         _prepare(report)
@@ -57,6 +56,7 @@ def eval_command(
     if checkpoint.notice:
         say(f"streamer: {checkpoint.notice}")
     recognizer = load_recognizer(settings, checkpoint=checkpoint)
+    chosen = tuple(dict.fromkeys(policies or policies_for(recognizer)))
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -87,8 +87,9 @@ def eval_command(
 def _print(summary: dict[str, Any]) -> None:
     table = Table(
         title=f"{summary['model']}: {_counted(summary['files'])}, {summary['seconds']:.0f} s\n"
-        f"{_offline(summary)}",
-        caption="delays in seconds: median / 95 %; cost in CPU seconds for a second of speech",
+        f"{_offline(summary)}{_as_files(summary)}",
+        caption="delays in seconds: median / 95 %; cost in CPU seconds for a second of speech; "
+        "already stable: words of\nfinals of over 4 s that a partial had as stable",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -116,6 +117,11 @@ def _calibration(figures: dict[str, Any]) -> str:
     return "–" if error is None else f"{error:.3f}"
 
 
+def _already_stable(figures: dict[str, Any]) -> str:
+    share = figures["already_stable"]
+    return "–" if share is None else f"{share:.1%}"
+
+
 _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("WER offline", lambda f: f"{f['offline_wer']:.1%}"),
     ("WER live", lambda f: f"{f['wer']:.1%}"),
@@ -127,6 +133,7 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("first word", _delay("first_word_delay")),
     ("UPWR", lambda f: f"{f['upwr']:.2f}"),
     ("retracted", lambda f: f"{f['retracted']:.1%}"),
+    ("already stable", _already_stable),
     ("cost", lambda f: f"{f['cost']:.3f}"),
     ("calibration", _calibration),
 )
@@ -158,8 +165,10 @@ def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> Non
     page = [
         f"# {summary['model']} on {_counted(summary['files'])}, {summary['seconds']:.0f} s",
         "",
-        f"{_offline(summary)}. Delays in seconds, median / 95 %; definitions: "
-        "`streamer/evaluation/delays.py`, `evaluate.py`.",
+        f"{_offline(summary)}.{_as_files(summary)}",
+        "",
+        "Delays in seconds, median / 95 %; definitions: `streamer/evaluation/delays.py`, "
+        "`evaluate.py`.",
         "",
         "| policy | " + " | ".join(heading for heading, _ in _FIGURES) + " |",
         "| --- |" + " --- |" * len(_FIGURES),
@@ -184,6 +193,20 @@ def _offline(summary: dict[str, Any]) -> str:
     if lm := offline.get("lm"):
         text += f" greedily, {lm['wer']:.1%} and {lm['cer']:.1%} with the language model"
     return text
+
+
+def _as_files(summary: dict[str, Any]) -> str:
+    """The figures of our policy without previews, as a line of its own."""
+    files = summary.get("as_files")
+    if files is None:
+        return ""
+    differing = len(files["differing"])
+    text = (
+        f"the text differs from the live one in {_counted(differing)}"
+        if differing
+        else ("the text is the live one")
+    )
+    return f"\nAs files: WER {files['wer']:.1%}, cost {files['cost']:.3f}; {text}"
 
 
 def _plot_delays(path: Path, evaluation: Evaluation) -> None:
