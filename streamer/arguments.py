@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--model",
         type=_given,
         metavar="NAME",
-        help=f"hub name or folder of a CTC model, or `embedded-sew` (default: {DEFAULT_MODEL})",
+        help=f"`{DEFAULT_MODEL}` (the default), `embedded-sew`, or a CTC model: hub name or folder",
     )
     group.add_argument(
         "--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="where the model runs"

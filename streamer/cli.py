@@ -343,7 +343,7 @@ def _check_model(settings: Settings) -> Iterator[Check]:
         yield Check("model", "problem", str(error))
         return
     found = f"{recognizer.name} on {recognizer.accelerator}"
-    yield Check("model", "warning" if checkpoint.notice else "ok", checkpoint.notice or found)
+    yield Check("model", "ok", found)
     seconds = 4
     silence = np.zeros(seconds * SAMPLE_RATE, np.float32)
     window = Window(0, 0, silence, 0, len(silence), "preview", False, False, len(silence))
@@ -412,10 +412,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _checkpoint(settings: Settings) -> Checkpoint:
     from streamer.recognition import resolve
 
-    checkpoint = resolve(settings.model, progress=sys.stderr.isatty())
-    if checkpoint.notice:
-        _say(f"streamer: {checkpoint.notice}")
-    return checkpoint
+    return resolve(settings.model, progress=sys.stderr.isatty())
 
 
 @contextmanager

@@ -18,9 +18,8 @@ from typing import Any
 
 from streamer.errors import SettingsError
 
-DEFAULT_MODEL = "asapp/sew-tiny-100k-ft-ls100h"
+DEFAULT_MODEL = "moonshine-tiny"
 EMBEDDED_MODEL = "embedded-sew"
-MOONSHINE_MODEL = "moonshine-tiny"
 NO_LM = Path("none")
 
 _PREFIX = "STREAMER_"
@@ -69,7 +68,7 @@ class Settings:
     """
 
     model: str = DEFAULT_MODEL
-    """A hub name, a folder, or `embedded-sew`."""
+    """`moonshine-tiny`, `embedded-sew`, the hub name of a CTC model, or a folder with a model."""
     device: str = ""
     """Microphone: a number or part of a name; empty for the system's default."""
     accelerator: str = "auto"

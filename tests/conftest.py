@@ -27,7 +27,7 @@ from streamer.recognition import load_recognizer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from streamer.recognition.recognizer import Recognizer
+    from streamer.recognition.ctc_recognizer import CtcRecognizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDINGS = REPOSITORY / "tests" / "recordings"
@@ -118,13 +118,13 @@ def malformed(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def recognizer() -> Recognizer:
+def recognizer() -> CtcRecognizer:
     """The embedded model, loaded once for all tests."""
     return load_recognizer(Settings(model="embedded-sew"))
 
 
 @pytest.fixture(scope="session")
-def writer() -> Recognizer:
+def writer() -> CtcRecognizer:
     """The bundled encoder-decoder, loaded once for all tests."""
     return load_recognizer(Settings(model="moonshine-tiny"))
 

@@ -110,7 +110,6 @@ class Spelling:
     """A recognizer: `emit` computes a window's emission, `asked` notes what it was asked."""
 
     name = "spelling"
-    notice = None
 
     def __init__(
         self, emit: Callable[[Window], LogProbs] = letters, vocabulary: Vocabulary = VOCABULARY

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from conftest import model_error, write_json
 
-from streamer.config import DEFAULT_MODEL
 from streamer.recognition.checkpoints import resolve
 
 EMBEDDED = resolve("embedded-sew").folder
@@ -29,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_embedded_model_is_part_of_the_package():
     checkpoint = resolve("embedded-sew")
-    assert (checkpoint.name, checkpoint.notice) == ("embedded-sew", None)
+    assert checkpoint.name == "embedded-sew"
     assert (checkpoint.folder / "model.safetensors").is_file()
     assert (checkpoint.folder / "README.md").is_file()
 
@@ -162,14 +161,14 @@ def files_of_a_model(**weights):
 
 
 def ask(name, home, endpoint, *, progress=False, stderr=subprocess.PIPE, **environ):
-    """Resolve in a process of its own: (folder, name, notice) or the error's text; and stderr."""
+    """Resolve in a process of its own: (folder, name) or the error's text; and stderr."""
     code = (
         "import sys, json\n"
         "from streamer.errors import ModelError\n"
         "from streamer.recognition import resolve\n"
         "try:\n"
         "    c = resolve(sys.argv[1], progress=sys.argv[2] == 'True')\n"
-        "    print(json.dumps([str(c.folder), c.name, c.notice]))\n"
+        "    print(json.dumps([str(c.folder), c.name]))\n"
         "except ModelError as error:\n"
         "    print(json.dumps(str(error)))\n"
     )
@@ -198,9 +197,9 @@ def url(server):
 
 def test_a_model_is_fetched_once_and_only_what_is_needed(hub, tmp_path):
     hub.files["some/model"] = files_of_a_model(model__safetensors=b"s", pytorch_model__bin=b"b")
-    (folder, name, notice), noise = ask("some/model", tmp_path, url(hub))
+    (folder, name), noise = ask("some/model", tmp_path, url(hub))
     assert {file.name for file in Path(folder).iterdir()} == SMALL | {"model.safetensors"}
-    assert (name, notice, noise) == ("some/model", None, "")
+    assert (name, noise) == ("some/model", "")
     hub.asked.clear()
     assert ask("some/model", tmp_path, url(hub))[0] == [folder, name, None]
     assert hub.asked == [], "a complete cache needs no network"
@@ -208,7 +207,7 @@ def test_a_model_is_fetched_once_and_only_what_is_needed(hub, tmp_path):
 
 def test_a_bin_is_fetched_only_where_there_are_no_safetensors(hub, tmp_path):
     hub.files["some/model"] = files_of_a_model(pytorch_model__bin=b"b")
-    (folder, _, _), _ = ask("some/model", tmp_path, url(hub))
+    (folder, _), _ = ask("some/model", tmp_path, url(hub))
     assert (Path(folder) / "pytorch_model.bin").read_bytes() == b"b"
 
 
@@ -216,7 +215,7 @@ def test_shards_are_fetched_with_their_index(hub, tmp_path):
     shards = {"model-00001-of-00002.safetensors": b"1", "model-00002-of-00002.safetensors": b"2"}
     index = json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}).encode()
     hub.files["some/model"] = files_of_a_model(model__safetensors__index__json=index) | shards
-    (folder, _, _), _ = ask("some/model", tmp_path, url(hub))
+    (folder, _), _ = ask("some/model", tmp_path, url(hub))
     assert {file.name for file in Path(folder).glob("model*")} == {
         "model.safetensors.index.json",
         *shards,
@@ -243,7 +242,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(hub, tmp_path):
     message, _ = ask("some/model", tmp_path, url(hub))
     assert "the download broke off" in message
     assert "goes on where it stopped" in message
-    (folder, _, _), _ = ask("some/model", tmp_path, url(hub))
+    (folder, _), _ = ask("some/model", tmp_path, url(hub))
     assert (Path(folder) / "model.safetensors").read_bytes() == weights
     assert len(hub.starts) == 3
     assert min(hub.starts[1:]) >= 10_000_000
@@ -262,7 +261,7 @@ def test_what_arrived_damaged_is_not_kept(hub, tmp_path):
 
 def test_a_half_filled_cache_is_completed(hub, tmp_path):
     hub.files["some/model"] = files_of_a_model(model__safetensors=b"s")
-    (folder, _, _), _ = ask("some/model", tmp_path, url(hub))
+    (folder, _), _ = ask("some/model", tmp_path, url(hub))
     (Path(folder) / "model.safetensors").unlink()
     assert ask("some/model", tmp_path, url(hub))[0][0] == folder
     assert (Path(folder) / "model.safetensors").read_bytes() == b"s"
@@ -271,7 +270,7 @@ def test_a_half_filled_cache_is_completed(hub, tmp_path):
 def test_a_name_that_the_hub_does_not_know_is_refused(hub, tmp_path):
     message, _ = ask("some/typo", tmp_path, url(hub))
     assert message == (
-        "some/typo: the model hub has no such public model; `--model embedded-sew` needs no hub"
+        "some/typo: the model hub has no such public model; `--model moonshine-tiny` needs no hub"
     )
 
 
@@ -299,21 +298,8 @@ def test_without_the_hub_a_named_model_is_an_error_soon(kind, tmp_path):
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("kind", ["refusing", "silent"])
-def test_without_the_hub_the_default_model_gives_way_to_the_embedded_one(kind, tmp_path):
-    with unreachable(kind) as endpoint:
-        (folder, name, notice), noise = ask(DEFAULT_MODEL, tmp_path, endpoint)
-    assert (Path(folder), name, noise) == (EMBEDDED, "embedded-sew", "")
-    for part in (DEFAULT_MODEL, "for trying out", "hears far less well"):
-        assert part in notice
-    assert "\n" not in notice
-
-
 def test_offline_mode_asks_nobody(hub, tmp_path):
-    hub.files[DEFAULT_MODEL] = files_of_a_model(model__safetensors=b"s")
-    (_, name, notice), _ = ask(DEFAULT_MODEL, tmp_path, url(hub), HF_HUB_OFFLINE="1")
-    assert name == "embedded-sew"
-    assert "HF_HUB_OFFLINE" in notice
+    hub.files["some/model"] = files_of_a_model(model__safetensors=b"s")
     assert "HF_HUB_OFFLINE" in ask("some/model", tmp_path, url(hub), HF_HUB_OFFLINE="1")[0]
     assert hub.asked == []
 
@@ -321,5 +307,5 @@ def test_offline_mode_asks_nobody(hub, tmp_path):
 def test_the_caches_own_variable_is_respected(hub, tmp_path):
     hub.files["some/model"] = files_of_a_model(model__safetensors=b"s")
     elsewhere = tmp_path / "elsewhere"
-    (folder, _, _), _ = ask("some/model", tmp_path, url(hub), HF_HUB_CACHE=str(elsewhere))
+    (folder, _), _ = ask("some/model", tmp_path, url(hub), HF_HUB_CACHE=str(elsewhere))
     assert elsewhere in Path(folder).parents

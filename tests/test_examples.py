@@ -20,7 +20,7 @@ from streamer.corpora.sessions import MARGIN_S, read_session
 from streamer.errors import InputError
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Block, Final, Gap, SessionEnded, SessionStarted
-from streamer.recognition.recognizer import Recognizer
+from streamer.recognition.ctc_recognizer import CtcRecognizer
 from streamer.sinks import journal
 from streamer.sinks.journal import Journal
 from streamer.sources.files import AudioFile
@@ -363,7 +363,7 @@ def test_a_session_without_one_of_its_files_is_told(tmp_path: Path, missing: str
     assert noted(found, "1 left out", f"session without {missing}", session.name)
 
 
-def test_a_real_recording_corrected_by_hand(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_a_real_recording_corrected_by_hand(recognizer: CtcRecognizer, tmp_path: Path) -> None:
     with AudioFile(RECORDING) as source, Journal(tmp_path, source.rate) as kept:
         transcriber = Transcriber(recognizer, source.rate, Settings(), previews=False)
         for block in source:

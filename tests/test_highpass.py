@@ -8,7 +8,7 @@ from streamer.cli import DEMO
 from streamer.config import Settings
 from streamer.core.highpass import HighPass
 from streamer.messages import SAMPLE_RATE, Final
-from streamer.recognition.recognizer import Recognizer
+from streamer.recognition.ctc_recognizer import CtcRecognizer
 from streamer.sources.files import read_audio
 
 
@@ -60,7 +60,7 @@ def test_a_stretch_of_any_length_comes_out_whole(length: int) -> None:
     assert len(filtered(np.ones(length, np.float32), (100,))) == length
 
 
-def finals(recognizer: Recognizer, samples: np.ndarray) -> list[Final]:
+def finals(recognizer: CtcRecognizer, samples: np.ndarray) -> list[Final]:
     transcriber = streamer.Transcriber(
         recognizer, SAMPLE_RATE, Settings(model="embedded-sew"), previews=False
     )
@@ -85,7 +85,7 @@ def spans(found: list[Final]) -> np.ndarray:
 
 @pytest.mark.parametrize("harm", ["offset", "20 Hz", "50 Hz", "60 Hz", "pop"])
 def test_what_lies_below_the_voice_costs_no_words(
-    recognizer: Recognizer, speech: np.ndarray, harm: str
+    recognizer: CtcRecognizer, speech: np.ndarray, harm: str
 ) -> None:
     time_s = np.arange(len(speech)) / SAMPLE_RATE
     loud = np.sqrt(np.mean(speech[np.abs(speech) > 0.02].astype(np.float64) ** 2))

@@ -17,7 +17,7 @@ from streamer.config import Settings
 from streamer.errors import SettingsError
 from streamer.live import run
 from streamer.messages import Block, Event, Final, Gap, Partial, SessionEnded, SessionStarted
-from streamer.recognition.recognizer import Recognizer
+from streamer.recognition.ctc_recognizer import CtcRecognizer
 from streamer.sinks import Sink, journal
 from streamer.sinks.journal import Journal
 from streamer.sinks.lines import PlainText
@@ -234,7 +234,7 @@ def test_a_recording_that_breaks_costs_no_word(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    recognizer: Recognizer,
+    recognizer: CtcRecognizer,
 ) -> None:
     """The second file cannot be made, and whoever is to be told has gone."""
     samples, rate = read_audio(DEMO)

@@ -9,7 +9,7 @@ from streamer.cli import DEMO
 from streamer.config import Settings
 from streamer.live import events, run
 from streamer.messages import Block, Event, Final, Gap, SessionEnded
-from streamer.recognition.recognizer import Recognizer
+from streamer.recognition.ctc_recognizer import CtcRecognizer
 from streamer.sinks import Status
 from streamer.sources import Closing
 from streamer.sources.files import read_audio
@@ -48,7 +48,7 @@ def gap(start: int, end: int, reason: str = "device-lost") -> Gap:
 )
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_an_outage_is_one_gap_and_ends_what_was_said_at_once(
-    recognizer: Recognizer, gaps: list[tuple], shown: list[tuple], comes_back: bool
+    recognizer: CtcRecognizer, gaps: list[tuple], shown: list[tuple], comes_back: bool
 ) -> None:
     samples, rate = read_audio(DEMO)
     first = 3 * rate // 2  # in the middle of a word
@@ -77,7 +77,7 @@ def test_an_outage_is_one_gap_and_ends_what_was_said_at_once(
     assert end.captured == end.speech + end.silence + end.lost == first + 500 + rate * comes_back
 
 
-def test_the_level_shown_is_that_of_the_voice(recognizer: Recognizer) -> None:
+def test_the_level_shown_is_that_of_the_voice(recognizer: CtcRecognizer) -> None:
     rate = 48_000
     hum = 0.5 * np.sin(2 * np.pi * 50 * np.arange(10 * rate) / rate) + 0.2
     blocks = [

@@ -9,7 +9,7 @@ import soundfile
 import streamer
 from streamer.cli import DEMO
 from streamer.messages import Final
-from streamer.recognition.recognizer import Recognizer
+from streamer.recognition.ctc_recognizer import CtcRecognizer
 from streamer.sources.files import AudioFile, read_audio
 from streamer.sources.mixer import FRAME_MS, Mixer
 
@@ -121,7 +121,7 @@ def test_one_channel_passes_at_once_and_int16_is_scaled() -> None:
 def test_speech_on_channels_that_cancel_is_read_and_told_once(
     speech: np.ndarray,
     fed_as: str,
-    recognizer: Recognizer,
+    recognizer: CtcRecognizer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -15,9 +15,9 @@ from streamer.config import Settings
 from streamer.errors import ModelError
 from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.checkpoint_files import GRAPH, SAFETENSORS
+from streamer.recognition.ctc_recognizer import CtcRecognizer
 from streamer.recognition.models import TorchNetwork
 from streamer.recognition.onnx_network import OnnxNetwork, load_onnx
-from streamer.recognition.recognizer import Recognizer
 
 EMBEDDED = resolve("embedded-sew")
 
@@ -53,7 +53,7 @@ def test_it_gives_what_torch_gives(networks, windows, length):
 
 
 def test_the_packages_graph_fits_the_packages_weights():
-    recognizer = Recognizer(EMBEDDED)
+    recognizer = CtcRecognizer(EMBEDDED)
     assert isinstance(recognizer._network, OnnxNetwork)
     assert recognizer.accelerator == "cpu"
 
@@ -97,9 +97,9 @@ def test_weights_that_lie_otherwise_are_left_to_torch(copy):
     weights = load_file(copy / SAFETENSORS)
     save_file({name: value.float() for name, value in weights.items()}, copy / SAFETENSORS)
     assert load_onnx(copy, 1) is None
-    recognizer, sound = Recognizer(resolve(str(copy)), accelerator="cpu"), noise(1, 16_080)[0]
+    recognizer, sound = CtcRecognizer(resolve(str(copy)), accelerator="cpu"), noise(1, 16_080)[0]
     assert isinstance(recognizer._network, TorchNetwork)
-    expected = Recognizer(EMBEDDED).log_probs(sound)
+    expected = CtcRecognizer(EMBEDDED).log_probs(sound)
     np.testing.assert_allclose(recognizer.log_probs(sound), expected, atol=1e-3)
 
 
@@ -113,7 +113,7 @@ def test_weights_that_are_cut_off_are_refused(copy, end):
     content = (copy / SAFETENSORS).read_bytes()
     (copy / SAFETENSORS).write_bytes(content[:end])
     with pytest.raises(ModelError, match="weights are damaged"):
-        Recognizer(resolve(str(copy)), accelerator="cpu")
+        CtcRecognizer(resolve(str(copy)), accelerator="cpu")
 
 
 def test_a_damaged_graph_is_refused_and_the_error_says_what_to_do(copy):

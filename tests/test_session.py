@@ -49,7 +49,6 @@ from streamer.sources.files import read_audio
 class Remembering:
     """A recognizer that is asked once about each window, however often a test needs it."""
 
-    notice = None
 
     def __init__(self, recognizer):
         self.vocabulary, self.shape = recognizer.vocabulary, recognizer.shape

@@ -21,7 +21,7 @@ from streamer.core.ctc import Calibration, FrameWord, doubt
 from streamer.evaluation.calibration import are_right, calibration_error
 from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.checkpoint_files import CALIBRATION, LANGUAGE_MODEL
-from streamer.recognition.recognizer import Recognizer
+from streamer.recognition.ctc_recognizer import CtcRecognizer
 from training.command import run
 from training.corpus import Clip
 from training.scoring import HELD_OUT, held_out_sets, padded
@@ -47,7 +47,7 @@ class Heard:
         return " | ".join([str(len(self.words)), *(f"{figure:.3f}" for figure in figures)])
 
 
-def hear(recognizer: Recognizer, clips: Sequence[Clip]) -> Heard:
+def hear(recognizer: CtcRecognizer, clips: Sequence[Clip]) -> Heard:
     """Recognize clips as `training.scoring` does."""
     heard = Heard()
     for clip in clips:
@@ -71,7 +71,7 @@ def fit(heard: Heard) -> Calibration:
 
 
 def calibrate(
-    recognizer: Recognizer, sets: Mapping[str, Sequence[Clip]]
+    recognizer: CtcRecognizer, sets: Mapping[str, Sequence[Clip]]
 ) -> tuple[Calibration, dict[str, Heard]]:
     """The calibration of every second clip, and what was heard in the others of each set."""
     taught = sum((hear(recognizer, clips[::2]) for clips in sets.values()), Heard())

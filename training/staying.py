@@ -25,7 +25,7 @@ from streamer.evaluation.padding import faint_noise
 from streamer.messages import SAMPLE_RATE
 from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.checkpoint_files import LANGUAGE_MODEL
-from streamer.recognition.recognizer import Recognizer
+from streamer.recognition.ctc_recognizer import CtcRecognizer
 from streamer.recognition.vad import VoiceDetector
 from training.command import run
 from training.corpus import Clip
@@ -40,13 +40,13 @@ LEFT_OUT = "chapters"
 """The set that policies are measured on whole."""
 
 
-def examples(recognizer: Recognizer, clips: Sequence[Clip]) -> Examples:
+def examples(recognizer: CtcRecognizer, clips: Sequence[Clip]) -> Examples:
     """The tentative words of all previews of the clips."""
     rows = [row for clip in clips for row in _of_one(recognizer, clip)]
     return np.array(rows, np.float64).reshape(-1, 4)
 
 
-def _of_one(recognizer: Recognizer, clip: Clip) -> Iterator[tuple[int, float, float, bool]]:
+def _of_one(recognizer: CtcRecognizer, clip: Clip) -> Iterator[tuple[int, float, float, bool]]:
     settings, grid = Settings(), recognizer.grid
     samples = np.asarray(clip.samples, np.float32) / np.float32(32768)
     pause = faint_noise(samples, SAMPLE_RATE)

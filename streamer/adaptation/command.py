@@ -47,8 +47,6 @@ def adapt_model(
     for note in found.notes:
         say(f"streamer: {note}")
     checkpoint = resolve(settings.model, progress=sys.stderr.isatty(), letters=False)
-    if checkpoint.notice:
-        say(f"streamer: {checkpoint.notice}")
     model = load_finetuning(checkpoint, settings, train_features=train_features)
     usable = [e for e in found.examples if spell(e.text, model.vocabulary)]
     if lost := len(found.examples) - len(usable):

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from streamer.core.ctc import FrameWord
     from streamer.messages import LogProbs, Reading, Samples, WindowKind
     from streamer.recognition import Recognizer
-    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
+    from streamer.recognition.ctc_recognizer import CtcRecognizer
 
 
 def is_ctc(recognizer: Recognizer) -> TypeGuard[CtcRecognizer]:
     """Whether words are decoded from frames, not written."""
-    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
+    from streamer.recognition.ctc_recognizer import CtcRecognizer
 
     return isinstance(recognizer, CtcRecognizer)
 

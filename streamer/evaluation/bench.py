@@ -75,8 +75,6 @@ def bench(
         StreamerError: one of the processes failed.
     """
     checkpoint = resolve(settings.model, progress=sys.stderr.isatty())
-    if checkpoint.notice:
-        print(f"streamer: {checkpoint.notice}", file=sys.stderr)
     audio, rate = read_audio(recording)
     long = np.resize(audio, round(FILE_MINUTES * 60 * rate))
     live = np.resize(audio, round(minutes * 60 * rate))

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from streamer.core.ctc import Decoder
     from streamer.messages import Samples
     from streamer.recognition import Recognizer
-    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
+    from streamer.recognition.ctc_recognizer import CtcRecognizer
 
 OURS = "streamer"
 NAMES = (OURS, *POLICIES)

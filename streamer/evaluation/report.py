@@ -53,8 +53,6 @@ def eval_command(
         _prepare(report)
     recordings = find_recordings(place, join=join)[:limit]
     checkpoint = resolve(settings.model, progress=sys.stderr.isatty())
-    if checkpoint.notice:
-        say(f"streamer: {checkpoint.notice}")
     recognizer = load_recognizer(settings, checkpoint=checkpoint)
     chosen = tuple(dict.fromkeys(policies or policies_for(recognizer)))
     with Progress(

@@ -91,10 +91,9 @@ def load_recognizer(
     """Find the model that the settings name, load it and warm it up.
 
     Args:
-        model: a hub name, a folder or `embedded-sew`; or settings, of which `model`, `accelerator`,
+        model: as in the settings; or settings, of which `model`, `accelerator`,
             `threads`, `hotwords` and `lm` are read; the default model when not given.
-        checkpoint: what `resolve` gave, where it was called before. Otherwise it is called here,
-            and if it had to take another model than the one named, a warning says so.
+        checkpoint: what `resolve` gave, where it was called before. Otherwise it is called here.
 
     Raises:
         ModelError: the model is not available, damaged, or of another kind.
@@ -104,14 +103,12 @@ def load_recognizer(
     settings = Settings(model=model) if isinstance(model, str) else model or Settings()
     if checkpoint is None:
         checkpoint = resolve(settings.model)
-        if checkpoint.notice:
-            warnings.warn(checkpoint.notice, stacklevel=2)
     if holds_moonshine(checkpoint.folder):
         return _load_writer(checkpoint, settings)
     for variable, value in _BEFORE_TORCH.items():
         os.environ.setdefault(variable, value)
+    from streamer.recognition.ctc_recognizer import CtcRecognizer
     from streamer.recognition.decoder_files import load_decoder
-    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
 
     recognizer = CtcRecognizer(
         checkpoint, accelerator=settings.accelerator, threads=settings.threads
@@ -125,8 +122,8 @@ def load_recognizer(
 
 
 def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer:
+    from streamer.recognition.ctc_recognizer import CtcRecognizer
     from streamer.recognition.moonshine import Moonshine
-    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
     from streamer.recognition.writer import WriterRecognizer
 
     follower = CtcRecognizer(resolve(EMBEDDED_MODEL), accelerator="cpu", threads=settings.threads)
@@ -171,8 +168,13 @@ def load_finetuning(
 
     Raises:
         ModelError: the model is damaged or of another kind.
-        SettingsError: the accelerator is not there.
+        SettingsError: the accelerator is not there, or the model is no CTC model.
     """
+    if holds_moonshine(checkpoint.folder):
+        raise SettingsError(
+            f"{checkpoint.name} cannot be adapted, CTC models can: name one, such as "
+            f"`--model {EMBEDDED_MODEL}`"
+        )
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A step of training takes longer to prepare than to repeat: every kernel is kept.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")

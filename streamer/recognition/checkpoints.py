@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.config import DEFAULT_MODEL, EMBEDDED_MODEL, MOONSHINE_MODEL
+from streamer.config import DEFAULT_MODEL, EMBEDDED_MODEL
 from streamer.errors import ModelError
 from streamer.recognition.checkpoint_files import (
     CALIBRATION,
@@ -28,6 +28,7 @@ from streamer.recognition.checkpoint_files import (
 )
 from streamer.recognition.moonshine_files import holds_moonshine, installed_folder
 
+SEW_TINY = "asapp/sew-tiny-100k-ft-ls100h"
 CONNECT_SECONDS = 4.0
 """How long the hub may take to answer first: a name server that never does blocks for longer."""
 
@@ -43,19 +44,17 @@ _WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model's `folder` and `name`; `notice` is one line for the user where another was wanted."""
+    """A model's `folder` and `name`."""
 
     folder: Path
     name: str
-    notice: str | None = None
 
 
 def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkpoint:
     """Find the folder of a model.
 
     Args:
-        name: `moonshine-tiny`, `embedded-sew`, a folder or a hub name. Only for the default model
-            is the embedded one taken instead where it is not to be had.
+        name: `moonshine-tiny`, `embedded-sew`, a folder or a hub name.
         progress: show a download on stderr.
         letters: whether it must have learned letters; one that is pre-trained only has no
             vocabulary.
@@ -65,8 +64,8 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
     """
     if name == EMBEDDED_MODEL:
         return Checkpoint(EMBEDDED_FOLDER, EMBEDDED_MODEL)
-    if name == MOONSHINE_MODEL:
-        return Checkpoint(installed_folder(), MOONSHINE_MODEL)
+    if name == DEFAULT_MODEL:
+        return Checkpoint(installed_folder(), DEFAULT_MODEL)
     folder = Path(os.path.expanduser(name))
     try:
         there = bool(name) and folder.exists()
@@ -81,17 +80,11 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
             )
         return Checkpoint(folder, name)
     if there or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name, re.ASCII):
-        raise ModelError(f"{name}: neither a model's folder nor a hub name such as {DEFAULT_MODEL}")
+        raise ModelError(f"{name}: neither a model's folder nor a hub name such as {SEW_TINY}")
     try:
         return Checkpoint(_from_cache(name, letters) or _from_hub(name, progress=progress), name)
     except ModelError as error:
-        if name != DEFAULT_MODEL:
-            raise ModelError(f"{error}; `--model {EMBEDDED_MODEL}` needs no hub") from error
-        notice = (
-            f"{error}. Using the embedded model instead, which is for trying out only: it hears "
-            "far less well"
-        )
-        return Checkpoint(EMBEDDED_FOLDER, EMBEDDED_MODEL, notice)
+        raise ModelError(f"{error}; `--model {DEFAULT_MODEL}` needs no hub") from error
 
 
 def _lacking(folder: Path, letters: bool) -> str | None:

@@ -11,7 +11,7 @@ import importlib.util
 from functools import cached_property
 from pathlib import Path
 
-from streamer.config import MOONSHINE_MODEL
+from streamer.config import DEFAULT_MODEL
 from streamer.errors import ModelError
 
 ENCODER, DECODER, TOKENIZER = "encoder_model.ort", "decoder_model_merged.ort", "tokenizer.bin"
@@ -38,7 +38,7 @@ def installed_folder() -> Path:
             return folder
     lacking = "is not installed" if spec is None else "is installed without its model"
     raise ModelError(
-        f"{MOONSHINE_MODEL}: the package moonshine-voice, which holds it, {lacking}; "
+        f"{DEFAULT_MODEL}: the package moonshine-voice, which holds it, {lacking}; "
         f"`pip install '{_REQUIREMENT}'`, or name a folder with {', '.join(SHA256)}"
     )
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from streamer.config import Settings
     from streamer.messages import LogProbs, Samples, Window
+    from streamer.recognition.ctc_recognizer import CtcRecognizer
     from streamer.recognition.moonshine import Moonshine, Writing
-    from streamer.recognition.recognizer import Recognizer as CtcRecognizer
 
 RULES = WriterRules(
     show_probability=0.5,

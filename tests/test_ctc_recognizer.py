@@ -19,8 +19,8 @@ from streamer.core.ctc import FrameGrid
 from streamer.errors import ModelError, SettingsError
 from streamer.recognition import load_recognizer, resolve
 from streamer.recognition.checkpoints import Checkpoint
+from streamer.recognition.ctc_recognizer import CtcRecognizer
 from streamer.recognition.random_model import random_sew_tiny
-from streamer.recognition.recognizer import Recognizer
 
 LETTERS = "ETAONIHSRDLUMWCFGYPBVK'XJQZ"
 VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", "|", *LETTERS]
@@ -104,7 +104,7 @@ def copy(sew, tmp_path):
 
 
 def load(folder, **options):
-    return Recognizer(resolve(str(folder)), **{"accelerator": "cpu", **options})
+    return CtcRecognizer(resolve(str(folder)), **{"accelerator": "cpu", **options})
 
 
 def noise(samples, seed=0):
@@ -218,13 +218,9 @@ def test_the_embedded_model_gives_what_plain_transformers_code_gives(embedded):
 
 
 def test_the_recognizer_says_what_it_is(embedded):
-    assert (embedded.name, embedded.accelerator, embedded.notice) == ("embedded-sew", "cpu", None)
+    assert (embedded.name, embedded.accelerator) == ("embedded-sew", "cpu")
     assert embedded.vocabulary.tokens == tuple(VOCABULARY)
     assert (embedded.vocabulary.blank, embedded.vocabulary.delimiter) == (0, 4)
-
-
-def test_a_notice_travels_with_the_recognizer(sew):
-    assert Recognizer(Checkpoint(sew, "small", "not there")).notice == "not there"
 
 
 def test_a_recognizer_keeps_its_threads_when_another_is_loaded(sew, monkeypatch):
@@ -260,7 +256,7 @@ def test_an_absent_accelerator_is_a_settings_error(sew, accelerator):
     if there.is_available():
         pytest.skip(f"this machine has {accelerator}")
     with pytest.raises(SettingsError, match=f"{accelerator}.*not on this machine.*cpu") as caught:
-        Recognizer(resolve(str(sew)), accelerator=accelerator)
+        CtcRecognizer(resolve(str(sew)), accelerator=accelerator)
     assert caught.value.exit_code == 2
 
 
@@ -305,7 +301,7 @@ def test_a_full_size_model_is_found_in_the_hubs_cache_without_network(layout, tm
         "from streamer.recognition import load_recognizer\n"
         "assert 'torch' not in sys.modules\n"
         "r = load_recognizer(Settings(accelerator='cpu'))\n"
-        "assert (r.name, r.notice) == ('asapp/sew-tiny-100k-ft-ls100h', None)\n"
+        "assert r.name == 'asapp/sew-tiny-100k-ft-ls100h'\n"
         "np.save('ours.npy', r.log_probs(np.load('samples.npy')))\n"
     )
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}

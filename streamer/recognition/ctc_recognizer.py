@@ -53,7 +53,7 @@ class Network(Protocol):
         """Shape (windows, n) → (windows, frames, vocabulary), not yet normalized."""
 
 
-class Recognizer:
+class CtcRecognizer:
     """A loaded model: shared, read-only, safe to call from several threads.
 
     The same window gives the same result. No window is ever padded: group norm looks at the whole
@@ -61,7 +61,6 @@ class Recognizer:
 
     Attributes:
         name: what the model is called.
-        notice: one line for the user where another model was wanted, else `None`.
         accelerator: `cpu`, `cuda` or `mps`.
         threads: how many CPU threads compute one window, whatever other recognizers take.
         vocabulary: the meaning of the output's columns.
@@ -90,7 +89,6 @@ class Recognizer:
             SettingsError: the accelerator is not there.
         """
         self.name = checkpoint.name
-        self.notice = checkpoint.notice
         self._normalize = read_normalization(checkpoint.folder)
         self.accelerator, self._network = _load(checkpoint, accelerator, threads)
         self.threads = self._network.threads
