@@ -17,7 +17,7 @@ from streamer.cli import _check_model
 from streamer.config import Settings
 from streamer.recognition import moonshine_files
 from streamer.recognition.checkpoints import resolve
-from streamer.recognition.moonshine import Moonshine, token_limit, without_loop
+from streamer.recognition.moonshine import Moonshine, continuation, token_limit, without_loop
 from streamer.recognition.moonshine_decoder import Decoder, DecoderState
 
 FILES = list(moonshine_files.SHA256)
@@ -171,6 +171,21 @@ def test_what_is_written_does_not_depend_on_the_draft(moonshine, speech_dir, nam
             assert moonshine.write(window, draft) == writing, (seconds, kind)
         assert moonshine.write(window, before) == writing, seconds
         before = writing.tokens
+
+
+@pytest.mark.parametrize(
+    ("tokens", "draft", "follows"),
+    [
+        ([5, 9, 7, 8], [5, 6, 7, 8, 9, 10], [9, 10]),  # another token
+        ([5, 7, 8], [5, 6, 7, 8, 9, 10], [9, 10]),  # one less
+        ([5, 7], [5, 6, 7, 8], []),  # one token alone may stand anywhere
+        ([1, 2, 0, 1, 2], [1, 2, 3, 1, 2, 4], [4]),  # the nearer place
+        ([5], [5, 6], []),
+        ([5, 6], [], []),
+    ],
+)
+def test_a_draft_goes_on_after_a_difference(tokens, draft, follows):
+    assert continuation(tokens, draft) == follows
 
 
 def test_a_text_that_goes_round_is_the_same_with_any_draft(moonshine, monkeypatch):
