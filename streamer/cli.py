@@ -119,6 +119,8 @@ def _listen(options: argparse.Namespace) -> int:
             _say("Playing the bundled recording instead, through the same live path.")
             options.demo = True
             source = stack.enter_context(_source(options, settings))
+        if settings.format == "text" and sys.stderr.isatty():
+            _say(f"streamer: listening to {source.name}; text follows each sentence (Ctrl-C ends)")
         from streamer.live import run
         from streamer.recognition import load_recognizer
 
@@ -126,6 +128,8 @@ def _listen(options: argparse.Namespace) -> int:
             recognizer = load_recognizer(settings, checkpoint=checkpoint)
         signals.then(source.stop)
         sinks, journal = _sinks(settings, source)
+        if journal:
+            stack.callback(_tell_where, journal)
         run(
             source,
             recognizer,
@@ -138,6 +142,12 @@ def _listen(options: argparse.Namespace) -> int:
     if journal and not journal.complete:
         return 1
     return 128 + signals.received if signals.received else 0
+
+
+def _tell_where(journal: Journal) -> None:
+    """Where a broken recording is was said when it broke."""
+    if journal.folder and journal.complete:
+        _say(f"streamer: recorded in {journal.folder}")
 
 
 def _source(options: argparse.Namespace, settings: Settings) -> Source:

@@ -270,9 +270,27 @@ def test_a_record_folder_holds_what_was_heard(env: dict[str, str], tmp_path: Pat
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.iterdir()
     assert (folder / "transcript.txt").read_text() == done.stdout
+    assert done.stderr == f"streamer: recorded in {folder}\n"
     kept, _ = soundfile.read(folder / "audio.wav")
     told, _ = soundfile.read(DEMO)
     assert np.allclose(kept, told, atol=1e-4)
+
+
+def test_a_terminal_is_told_that_text_will_come(env: dict[str, str]) -> None:
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamer", "--demo", "--pace", "fast", "--format", "text"],
+        env=env, stdout=subprocess.PIPE, stderr=theirs, text=True,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        assert process.stdout
+        shown = process.stdout.read()
+    told = os.read(ours, 65_536).decode().splitlines()
+    os.close(ours)
+    assert told == [
+        "streamer: listening to recording.flac; text follows each sentence (Ctrl-C ends)"
+    ]
+    assert words(shown)[:3] == words(TRUTH)[:3]
 
 
 @pytest.mark.parametrize(

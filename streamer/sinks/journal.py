@@ -49,6 +49,7 @@ class Journal:
         self, folder: Path, rate: int, *, warn: Callable[[str], None] | None = None
     ) -> None:
         self._parent = folder
+        self._folder: Path | None = None
         self._rate = rate
         self._warn = warn or _print_warning
         self._files = contextlib.ExitStack()
@@ -56,8 +57,8 @@ class Journal:
         self._broken = False
 
     @property
-    def folder(self) -> Path:
-        """The session's own folder; known once entered."""
+    def folder(self) -> Path | None:
+        """The session's own folder; `None` before it is entered."""
         return self._folder
 
     @property
@@ -67,10 +68,10 @@ class Journal:
 
     def __enter__(self) -> Self:
         try:
-            self._folder = _new_folder(self._parent)
-            self._audio = self._files.enter_context(_Audio(self._folder, self._rate))
-            self._events = JsonLines(self._open("events.jsonl"))
-            self._transcript = PlainText(self._open("transcript.txt"))
+            self._folder = folder = _new_folder(self._parent)
+            self._audio = self._files.enter_context(_Audio(folder, self._rate))
+            self._events = JsonLines(self._open(folder / "events.jsonl"))
+            self._transcript = PlainText(self._open(folder / "transcript.txt"))
         except OSError as error:
             self._close()
             raise SettingsError(
@@ -118,8 +119,7 @@ class Journal:
         except OSError as error:
             self._fail(error)
 
-    def _open(self, name: str) -> TextIO:
-        path = self._folder / name
+    def _open(self, path: Path) -> TextIO:
         return self._files.enter_context(path.open("x", encoding="utf-8", newline="\n"))
 
     def _fail(self, error: OSError | OutputError) -> None:
