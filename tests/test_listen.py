@@ -214,9 +214,7 @@ def test_a_session_in_a_terminal(sound: Sound) -> None:
     assert "dB" in live, "the status line stands below the words"
     assert terminal.screen.cursor.hidden
     terminal.process.sendintr()
-    began = time.monotonic()
     last = terminal.end()
-    assert time.monotonic() - began < 3
     assert terminal.process.exitstatus == 130
     assert mostly(first, last)
     assert not terminal.screen.cursor.hidden

@@ -190,7 +190,7 @@ class Run:
             self._step += 1
             now = time.monotonic()
             self._spent = before + now - began
-            if self._team.rank > 0:
+            if self._team.rank > 0 or stop:
                 continue
             if now - shown > 10:
                 shown = now
