@@ -878,7 +878,7 @@ def test_long_sessions_need_no_more_memory_than_short_ones():
             assert heard.end - heard.start < 32 * 16_000
             assert len(heard._data) < 70 * 16_000
             assert len(session._planner._endpointer._levels) < 31 * 50
-            assert len(session._hypothesis._stitcher.emission) < 32 * 50
+            assert len(session._hypothesis.stitcher.emission) < 32 * 50
             assert not session._queue
             assert not session._given
     session.finish()
