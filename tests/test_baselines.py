@@ -154,7 +154,7 @@ def test_frames_that_are_kept_are_those_of_the_utterance(
         read.append(log_probs)
         return decode(log_probs, recognizer.vocabulary)
 
-    monkeypatch.setattr(recognizer, "read", listening)
+    monkeypatch.setattr(recognizer, "decoder", listening)
     utterance = recording[8_000 : 8_000 + frames * HOP + 80]
     assert recognizer.grid.frames(len(utterance)) == frames
     policy = made(kind, recognizer)
