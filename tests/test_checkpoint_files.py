@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -10,8 +11,10 @@ from conftest import model_error, write_json
 from streamer.core.ctc import Calibration, Vocabulary, decode
 from streamer.recognition.checkpoint_files import (
     CALIBRATION,
+    LIVE_RULES,
     SEW_TINY_LETTERS,
     read_calibration,
+    read_live_rules,
     read_normalization,
     read_vocabulary,
     write_small_files,
@@ -181,6 +184,26 @@ def test_a_damaged_calibration_is_refused(tmp_path):
         assert "no bias and slope; delete" in model_error(read, tmp_path)
     write_json(tmp_path, CALIBRATION, {"greedy": {"bias": float("nan"), "slope": 1}})
     assert "is no number" in model_error(read, tmp_path)
+
+
+def test_a_model_without_rules_of_live_text_is_shown_by_the_embedded_ones(tmp_path):
+    rules = read_live_rules(EMBEDDED)
+    assert read_live_rules(tmp_path) == rules
+    assert json.loads((EMBEDDED / LIVE_RULES).read_text()) == asdict(rules)
+    own = replace(rules, show_chance=0.5, settle_frames=12)
+    write_json(tmp_path, LIVE_RULES, asdict(own))
+    assert read_live_rules(tmp_path) == own
+
+
+def test_damaged_rules_of_live_text_are_refused(tmp_path):
+    rules = asdict(read_live_rules(EMBEDDED))
+    for content in ([], {}, {**rules, "edge_ms": None}, {**rules, "stay_bias": "much"}):
+        write_json(tmp_path, LIVE_RULES, content)
+        assert LIVE_RULES in model_error(read_live_rules, tmp_path)
+    for bad in (float("nan"), float("inf")):
+        for field in ("stay_bias", "edge_ms"):
+            write_json(tmp_path, LIVE_RULES, {**rules, field: bad})
+            assert "delete the file" in model_error(read_live_rules, tmp_path)
 
 
 def test_what_is_written_for_a_new_model_is_sew_tinys(tmp_path):

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from streamer.config import Settings
 from streamer.core.ctc import FrameGrid
 from streamer.errors import ModelError, SettingsError
+from streamer.messages import Window
 from streamer.recognition import load_recognizer, resolve
-from streamer.recognition.checkpoints import Checkpoint
 from streamer.recognition.ctc_recognizer import CtcRecognizer
 from streamer.recognition.random_model import random_sew_tiny
 
@@ -189,6 +189,21 @@ def test_a_batch_of_unequal_lengths_gives_what_single_windows_give(embedded):
     for window, result in zip(windows, results, strict=True):
         np.testing.assert_allclose(result, embedded.log_probs(window), atol=1e-4)
     assert embedded.log_probs_batch([]) == []
+
+
+def test_windows_of_any_kind_are_recognized_in_their_order_and_only_previews_as_drafts(embedded):
+    kinds = ("preview", "final", "likely_final", "preview", "final")
+    sizes = (16_080, 16_080, 720, 720, 32_080)
+    batch = [
+        Window(0, 0, noise(size, seed), 0, size, kind, split=False, continues=False, due=size)
+        for seed, (size, kind) in enumerate(zip(sizes, kinds, strict=True))
+    ]
+    readings = embedded.recognize(batch)
+    for window, reading in zip(batch, readings, strict=True):
+        expected = embedded.log_probs(window.samples, draft=window.kind == "preview")
+        np.testing.assert_allclose(reading.emission, expected, atol=1e-4)
+        assert reading.words is None
+    assert embedded.recognize([]) == []
 
 
 def test_threads_may_share_one_recognizer(embedded):

@@ -49,7 +49,6 @@ from streamer.sources.files import read_audio
 class Remembering:
     """A recognizer that is asked once about each window, however often a test needs it."""
 
-
     def __init__(self, recognizer):
         self.vocabulary, self.shape = recognizer.vocabulary, recognizer.shape
         self.name, self.calibration = recognizer.name, recognizer.calibration
@@ -860,7 +859,7 @@ def test_long_sessions_need_no_more_memory_than_short_ones():
             assert heard.end - heard.start < 32 * 16_000
             assert len(heard._data) < 70 * 16_000
             assert len(session._planner._endpointer._levels) < 31 * 50
-            assert len(session._hypothesis._stitcher.emission) < 32 * 50
+            assert len(session._hypothesis.stitcher.emission) < 32 * 50
             assert not session._queue
             assert not session._given
     session.finish()

@@ -107,6 +107,9 @@ class CtcHypothesis:
         settings: of which `right_context_ms`, `min_certainty` and `raw` are read.
         stitcher: of this utterance; a new one where not given.
         follows_split: whether the utterance was cut from the one before.
+
+    Attributes:
+        stitcher: what is known of the utterance's frames, and the words that they spell.
     """
 
     draft = ()
@@ -124,7 +127,7 @@ class CtcHypothesis:
         self._settings = settings
         self._raw = settings.raw or model.vocabulary.mixed_case
         right_context = settings.right_context_ms * SAMPLE_RATE // 1000 // model.grid.hop
-        self._stitcher = stitcher or Stitcher(
+        self.stitcher = stitcher or Stitcher(
             model.vocabulary,
             model.decoder,
             right_context=right_context,
@@ -140,16 +143,14 @@ class CtcHypothesis:
         """Stitch the window's frames to those that are known."""
         log_probs, left = _emission(reading), self._left(window)
         if window.kind == "likely_final":
-            self._stitcher.foresee(log_probs[left:])
+            self.stitcher.foresee(log_probs[left:])
         first = (window.start - window.speech_start) // self._model.grid.hop + left
-        emission = self._stitcher.preview(first, log_probs[left:])
-        stable, tentative = self._stitcher.stable, self._stitcher.tentative
+        emission = self.stitcher.preview(first, log_probs[left:])
+        stable, tentative = self.stitcher.stable, self.stitcher.tentative
         if self._is_noise([*stable, *tentative], emission):
             tentative = []
             stable = stable[: len(self._stable)]
-        worth = map(
-            partial(self._worth_showing, len(emission)), tentative, self._stitcher.unchanged
-        )
+        worth = map(partial(self._worth_showing, len(emission)), tentative, self.stitcher.unchanged)
         tentative = list(compress(tentative, takewhile(bool, worth)))
         spelled = self._spell([*stable, *tentative], opening=not window.continues)
         # A phrase of hotwords that is now complete must not change how its first word was shown.
@@ -161,18 +162,18 @@ class CtcHypothesis:
         """Decode the whole utterance's frames."""
         log_probs, hop = _emission(reading), self._model.grid.hop
         inside = log_probs[self._left(window) : len(log_probs) - self._right(window)]
-        words, following = self._stitcher.finish(inside, split=window.split)
+        words, following = self.stitcher.finish(inside, split=window.split)
         self._next = CtcHypothesis(
             self._model, self._settings, following, follows_split=window.split
         )
-        if self._is_noise(words, self._stitcher.emission):
+        if self._is_noise(words, self.stitcher.emission):
             words = []
         raw = [word.text for word in words]
         spelled = self._spell(words, opening=not window.continues)
         # What was shown of the audio behind a split belongs to the next segment.
-        ours = len(self._stitcher.emission) - following.carried
+        ours = len(self.stitcher.emission) - following.carried
         shown = [w.text for w in self._stable if not window.split or w.end <= ours]
-        first = window.speech_start - self._stitcher.carried * hop
+        first = window.speech_start - self.stitcher.carried * hop
         calibration: Callable[[FrameWord], float] = self._model.calibration or _own_confidence
         return FinalText(
             start=first,

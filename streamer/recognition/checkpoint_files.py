@@ -174,9 +174,12 @@ def read_live_rules(folder: Path) -> CtcRules:
     }
     try:
         table = read_json(path)
-        return CtcRules(**{name: kind(table[name]) for name, kind in kinds.items()})
-    except (KeyError, TypeError, ValueError) as error:
+        rules = {name: kind(table[name]) for name, kind in kinds.items()}
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not all rules of live text; delete the file") from error
+    if not all(map(math.isfinite, rules.values())):
+        raise ModelError(f"{path}: a rule of live text is no number; delete the file")
+    return CtcRules(**rules)
 
 
 def write_small_files(folder: Path, tokens: tuple[str, ...] = SEW_TINY_TOKENS) -> None:

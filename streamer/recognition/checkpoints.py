@@ -22,6 +22,7 @@ from streamer.recognition.checkpoint_files import (
     CONFIG,
     EMBEDDED_FOLDER,
     LANGUAGE_MODEL,
+    LIVE_RULES,
     SMALL_FILES,
     VOCABULARY,
     read_json,
@@ -32,7 +33,7 @@ SEW_TINY = "asapp/sew-tiny-100k-ft-ls100h"
 CONNECT_SECONDS = 4.0
 """How long the hub may take to answer first: a name server that never does blocks for longer."""
 
-_SMALL_FILES = (*SMALL_FILES, CALIBRATION, LANGUAGE_MODEL)
+_SMALL_FILES = (*SMALL_FILES, CALIBRATION, LIVE_RULES, LANGUAGE_MODEL)
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
