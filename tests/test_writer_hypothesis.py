@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from synthetic import SEW, TOKENS, VOCABULARY, spelled
+
+from streamer.config import Settings
+from streamer.core.hypothesis import Preview
+from streamer.core.writer_hypothesis import WriterHypothesis, WriterModel, WriterRules
+from streamer.messages import Reading, Window, WrittenWord
+
+RULES = WriterRules(
+    show_probability=0.7,
+    agreed_probability=0.3,
+    settle_windows=3,
+    settle_probability=0.5,
+    certain=0.25,
+    doubtful=0.1,
+    probable=0.9,
+    slide_after_ms=10_000,
+    slide_keep_ms=3_000,
+)
+SILENT = spelled([0] * 50)
+
+
+def written(text: str, probability: float = 0.9) -> tuple[WrittenWord, ...]:
+    """Words; `word?0.2` has a probability of its own."""
+    words = []
+    for number, item in enumerate(text.split()):
+        word, _, own = item.partition("?")
+        words.append(WrittenWord(word, (number + 3,), float(own or probability)))
+    return tuple(words)
+
+
+def followed(words: tuple[WrittenWord, ...], frames: int = 0) -> np.ndarray:
+    """An emission that spells the words, spread over so many frames."""
+    columns = [0]
+    for word in words:
+        letters = [TOKENS.index(letter) for letter in word.text.upper() if letter in TOKENS]
+        columns += [*(letters or [2]), 1, 0]
+    if frames:
+        columns = [columns[at * len(columns) // frames] for at in range(frames)]
+    return spelled(columns)
+
+
+def window(kind: str = "preview", seconds: float = 2.0, **fields: object) -> Window:
+    samples = np.zeros(round(seconds * 16_000), np.float32)
+    start = int(fields.pop("start", 0))  # type: ignore[call-overload]
+    known = Window(0, start, samples, 0, start + len(samples), "preview", False, False, 0)
+    return replace(known, kind=kind, **fields)  # type: ignore[arg-type]
+
+
+def hypothesis(**rules: float) -> WriterHypothesis:
+    model = WriterModel(VOCABULARY, SEW, replace(RULES, **rules))  # type: ignore[arg-type]
+    return WriterHypothesis(model, Settings())
+
+
+def previews(texts: list[str], one: WriterHypothesis | None = None) -> list[tuple[str, str]]:
+    """What each of some windows' words leads to, as it is shown."""
+    one = one or hypothesis()
+    shown = []
+    for text in texts:
+        words = written(text)
+        shown.append(joined(one.update(window(), Reading(followed(words), words))))
+    return shown
+
+
+def joined(preview: Preview) -> tuple[str, str]:
+    return " ".join(preview.stable), " ".join(preview.tentative)
+
+
+def test_words_are_shown_up_to_a_doubtful_one_and_the_last_only_when_two_windows_agree() -> None:
+    doubtful = "Abba cab?0.5 bad?0.6 dad"
+    assert previews(["Abba cab", "Abba cab", doubtful, "Abba feed?0.6 bad dad"]) == [
+        ("", "Abba"),
+        ("", "Abba cab"),
+        ("Abba cab", ""),
+        ("Abba cab", "bad"),
+    ]
+
+
+def test_a_word_is_stable_once_enough_windows_have_it_whatever_its_case_and_marks() -> None:
+    shown = previews(["abba cab feed", "Abba, cab feed", "Abba cab. feed bad"])
+    assert shown[-1] == ("Abba cab. feed", "")
+    assert previews(["abba?0.4 cab feed"] * 4)[-1] == ("", "abba?0.4 cab feed".replace("?0.4", ""))
+
+
+def test_stable_words_stay_and_what_is_said_before_them_doubles_none() -> None:
+    one = hypothesis()
+    texts = ["abba cab feed bad"] * 3 + ["a abba cab feed bad head", "abba feed bad head dad"]
+    shown = previews(texts, one)
+    for (before, _), (after, _) in pairwise(shown):
+        assert after.startswith(before)
+    assert shown[2] == ("abba cab feed", "bad")
+    assert shown[3] == ("abba cab feed", "bad")
+    assert shown[4] == ("abba cab feed", "bad head")
+    words = written("Abba fed feed bad head dad.")
+    final = one.close(window("final"), Reading(followed(words), words))
+    assert (final.raw, final.retracted) == ("Abba fed feed bad head dad.", 1)
+
+
+@pytest.mark.parametrize(
+    ("emission", "probability", "heard"),
+    [
+        (SILENT, 0.99, False),  # no letters at all
+        (followed(written("bad")), 0.3, True),
+        (spelled([0, 2, 0] * 9, 0.2), 0.99, True),  # letters, doubtful ones, and a sure writer
+        (spelled([0, 2, 0] * 9, 0.2), 0.3, False),
+    ],
+)
+def test_words_need_letters_that_the_follower_hears(
+    emission: np.ndarray, probability: float, heard: bool
+) -> None:
+    words = written("You bad", probability)
+    one = hypothesis(certain=0.6, doubtful=0.05, show_probability=0, agreed_probability=0)
+    for _ in range(2):
+        shown = one.update(window(), Reading(emission, words))
+    assert bool(shown.tentative) == heard
+    final = one.close(window("final"), Reading(emission, words))
+    assert [word.word for word in final.words] == (["You", "bad"] if heard else [])
+
+
+@pytest.mark.parametrize(
+    ("continues", "text", "opening"),
+    [
+        (False, "Bad cab", "Bad cab"),
+        (True, "Bad cab", "bad cab"),
+        (True, "I'd add", "I'd add"),
+        (True, "BBC add", "BBC add"),
+    ],
+)
+def test_what_continues_a_sentence_opens_with_no_capital(
+    continues: bool, text: str, opening: str
+) -> None:
+    words = written(text)
+    final = hypothesis().close(
+        window("final", continues=continues), Reading(followed(words), words)
+    )
+    assert final.raw == " ".join(word.word for word in final.words) == opening
+
+
+def test_times_lie_in_the_segment_in_order_and_none_is_empty() -> None:
+    words = written("Abba 27 cab feed & bad.")
+    reading = Reading(followed(words, 100), words)
+    final = hypothesis().close(window("final", speech_start=8_000, speech_end=24_000), reading)
+    times = [(word.start, word.end) for word in final.words]
+    assert all(0.5 <= start < end <= 1.5 for start, end in times)
+    assert all(before[1] <= after[0] for before, after in pairwise(times))
+
+
+def test_long_windows_slide_to_a_pause_between_stable_words() -> None:
+    one = hypothesis()
+    words = written("abba cab feed bad head dad")
+    columns = [*([0] * 20), 2, 3, 0, 3, 2, 1, *([0] * 10), 4, 2, 3, 1, *([0] * 80)]
+    columns += [7, 6, 0, 6, 5, 1, 0, 3, 2, 5, 1, *([0] * 300), 9, 6, 2, 5, 1, 0, 5, 2, 5, 1]
+    emission = spelled([*columns, *([0] * (550 - len(columns)))])
+    for _ in range(3):
+        shown = joined(one.update(window(seconds=11), Reading(emission, words)))
+    assert shown == ("abba cab feed bad head", "dad")
+    # The longest pause is the last one, but less than three seconds would be left behind it.
+    pause = (columns.index(4), columns.index(7))
+    assert pause[0] < one.settled_until / SEW.hop < pause[1]
+    assert one.draft == (5, 6, 7, 8)
+    rest = written("feed bad head dad cab")
+    for _ in range(3):
+        moved = window(seconds=3, start=one.settled_until)
+        shown = joined(one.update(moved, Reading(None, rest)))
+    assert shown == ("abba cab feed bad head dad", "cab")
