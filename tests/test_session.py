@@ -13,7 +13,7 @@ from scipy.signal import resample_poly
 import streamer
 from streamer import live
 from streamer.config import Settings
-from streamer.core.ctc import FrameGrid, Vocabulary, decode, sentence_case
+from streamer.core.ctc import FrameGrid, GreedyDecoder, Vocabulary, decode, sentence_case
 from streamer.core.highpass import HighPass
 from streamer.core.session import SHOWN_CHANCE, Session
 from streamer.core.stitcher import chance_to_stay
@@ -43,6 +43,13 @@ class Remembering:
         if key not in self._known:
             self._known[key] = self._recognizer.log_probs(samples, draft=draft)
         return self._known[key]
+
+
+def greedy(recognizer):
+    """The same recognizer without its language model."""
+    alone = Remembering(recognizer)
+    alone.decoder = GreedyDecoder(recognizer.vocabulary)
+    return alone
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +164,7 @@ def test_no_final_text_is_made_of_a_draft(recognizer, recording):
 
 
 def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
+    remembering = greedy(remembering)
     found = finals(transcribed(remembering, [recording], previews=False))
     heard = HighPass().push(recording)
     assert len(found) == len(RECORDING.with_suffix(".txt").read_text().splitlines())
@@ -173,6 +181,7 @@ def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
 
 
 def test_without_a_calibration_confidence_is_the_letters_own(remembering, recording):
+    remembering = greedy(remembering)
     plain = Remembering(remembering)
     plain.calibration = None
     heard = HighPass().push(recording)
