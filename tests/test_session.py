@@ -26,7 +26,7 @@ from synthetic import (
 
 from streamer import live
 from streamer.config import Settings
-from streamer.core.ctc import decode, sentence_case
+from streamer.core.ctc import GreedyDecoder, decode, sentence_case
 from streamer.core.ctc_hypothesis import CtcHypothesis, CtcModel
 from streamer.core.highpass import HighPass
 from streamer.core.hypothesis import FinalText, Preview
@@ -68,6 +68,13 @@ class Remembering:
         if key not in self._known:
             self._known[key] = self._recognizer.log_probs(samples)
         return self._known[key]
+
+
+def greedy(recognizer):
+    """The same recognizer without its language model."""
+    alone = Remembering(recognizer)
+    alone.decoder = GreedyDecoder(recognizer.vocabulary)
+    return alone
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +170,7 @@ def test_a_final_text_is_ready_when_the_end_is_sure(recognizer, recording):
 
 
 def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
+    remembering = greedy(remembering)
     found = finals(transcribed(remembering, [recording], previews=False))
     filtered = HighPass()
     heard = np.concatenate((filtered.push(recording), filtered.flush()))
@@ -180,6 +188,7 @@ def test_finals_are_the_greedy_decode_of_their_audio(remembering, recording):
 
 
 def test_without_a_calibration_confidence_is_the_letters_own(remembering, recording):
+    remembering = greedy(remembering)
     plain = Remembering(remembering)
     plain.calibration = None
     filtered = HighPass()
