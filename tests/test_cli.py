@@ -381,7 +381,7 @@ def test_the_default_model_gives_way_to_the_embedded_one(env: dict[str, str]) ->
     done = streamer(without, "transcribe", DEMO)
     assert done.returncode == 0
     assert one_line(done.stderr)
-    assert "embedded-sew" in done.stderr
+    assert "Using the embedded model instead" in done.stderr
     assert words(done.stdout)[:3] == words(TRUTH)[:3]
 
 
