@@ -136,7 +136,7 @@ def test_policies_that_never_change_stable_words_retract_none(evaluation):
 
 def test_offline_is_the_clip_recognized_at_once(evaluation, recognizer, clips):
     texts = [offline(recognizer, clip.path) for clip in clips]
-    assert evaluation.offline.clip_texts == evaluation.padding.texts == texts
+    assert evaluation.offline.clip_texts == evaluation.offline.texts == texts
 
 
 def test_progress_names_what_has_been_heard(evaluation, told):
