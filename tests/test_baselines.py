@@ -325,7 +325,7 @@ def test_a_writer_places_its_words_for_local_agreement(writer, line):
     policy = made(LocalAgreement, writer)
     found = policy.words(line)
     spans = [(word.start, word.end) for word in found]
-    assert len(found) > 4
+    assert [word.text for word in found] == ["Let", "us", "begin."]
     assert all(start < end for start, end in spans)
     assert spans == sorted(spans)
     assert spans[-1][1] <= len(line) - SAMPLE_RATE // 2
