@@ -76,7 +76,7 @@ def run(capsys):
 
 
 def test_a_new_voice_is_learned_and_what_that_did_is_told(sentences, new_voice, tmp_path, run):
-    # Little speech and few epochs, for time; README tells what ten minutes and the default reach.
+    # Little speech and few epochs, for time; docs/ctc.md tells what ten minutes do.
     folder, output = tmp_path / "mine", tmp_path / "model"
     write_pairs(folder, sentences, new_voice)
     for number in range(3):

@@ -16,5 +16,5 @@ export.py        a trained network → a checkpoint folder
 ngram.py         sentences → a word n-gram model for `streamer --lm`
 biasing.py       what such a model and hotwords gain
 command.py       how these commands end where something is wrong
-adapt_voice.py   what `streamer adapt` does for a voice: the README's table
+adapt_voice.py   what `streamer adapt` does for a voice: a table of docs/ctc.md
 """

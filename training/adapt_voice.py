@@ -1,7 +1,7 @@
 """What `streamer adapt` does for a voice: ``python -m training.adapt_voice``.
 
 Ten minutes of festival's ``ked``, which the embedded model never heard; then other sentences of
-that voice, and voices that it knew. Prints the README's table.
+that voice, and voices that it knew. Prints the table of docs/ctc.md.
 """
 
 import argparse

@@ -22,7 +22,7 @@ START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 NEVER = -99.0
 """How ARPA files write the logarithm of nothing."""
 FEW_WORDS = 8_000
-"""A model that knows fewer does more harm than good; measured, see docs/quality.md."""
+"""A model that knows fewer does more harm than good; measured, see docs/ctc.md."""
 
 Grams = Counter[tuple[str, ...]]
 
