@@ -3,16 +3,19 @@
      microphone / file / pipe             sources/       threads and devices
             │  Block: samples at the device's own rate, with an absolute sample index
             ▼
-     resample → segment → Window          core/          pure: no I/O, no clock, no torch
+     resample → utterances → Window       core/          pure: no I/O, no clock, no torch
             │
             ▼
-     Window → log-probabilities           recognition/   the only place that knows torch
-            │
+     Window → Reading                     recognition/   ONNX Runtime; torch for other models
+            │  the words of an encoder-decoder, the letters of a CTC network, or both
             ▼
-     stitch → Partial, Final, Gap         core/
+     Hypothesis → Partial, Final, Gap     core/
             │
             ▼
      console, subtitles, journal          sinks/
+
+The default model is two networks: an encoder-decoder writes the words, and a small CTC network
+follows it, to time them and to tell speech from noise. A CTC model alone can do both.
 
 What the command line does is a few lines of this:
 
@@ -27,7 +30,7 @@ What the command line does is a few lines of this:
 
     recognizer = streamer.load_recognizer()
     transcriber = streamer.Transcriber(recognizer, rate=48_000)
-    events = list(transcriber.feed(samples))      # as often as there are some
+    events = transcriber.feed(samples)            # as often as there are some
     events += transcriber.finish()
 """
 
