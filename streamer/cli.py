@@ -127,7 +127,7 @@ def _listen(options: argparse.Namespace) -> int:
         with _working(f"loading {checkpoint.name}", settings):
             recognizer = load_recognizer(settings, checkpoint=checkpoint)
         signals.then(source.stop)
-        sinks, journal = _sinks(settings, source)
+        sinks, journal = _sinks(settings, source, real_time=options.pace == "real")
         if journal:
             stack.callback(_tell_where, journal)
         run(
@@ -166,7 +166,9 @@ def _source(options: argparse.Namespace, settings: Settings) -> Source:
     return Microphone(find_input(settings.device), settings.ring_seconds)
 
 
-def _sinks(settings: Settings, source: Source) -> tuple[list[Sink], Journal | None]:
+def _sinks(
+    settings: Settings, source: Source, *, real_time: bool
+) -> tuple[list[Sink], Journal | None]:
     sink: Sink
     warn: Callable[[str], None] = _warn
     if settings.format == "console":
@@ -177,8 +179,11 @@ def _sinks(settings: Settings, source: Source) -> tuple[list[Sink], Journal | No
         warn = source.notice = console.notice
     else:
         from streamer.sinks.lines import JsonLines, PlainText
+        from streamer.sinks.queued import Queued
 
         sink = (JsonLines if settings.format == "jsonl" else PlainText)(sys.stdout)
+        # A recording can wait for whoever reads its words; a microphone cannot.
+        sink = Queued(sink) if real_time else sink
     if not settings.record:
         return [sink], None
     from streamer.sinks.journal import Journal

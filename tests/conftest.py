@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamer.recognition.ctc_recognizer import CtcRecognizer
+    from streamer.recognition.writer import WriterRecognizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDINGS = REPOSITORY / "tests" / "recordings"
@@ -124,7 +125,7 @@ def recognizer() -> CtcRecognizer:
 
 
 @pytest.fixture(scope="session")
-def writer() -> CtcRecognizer:
+def writer() -> WriterRecognizer:
     """The bundled encoder-decoder, loaded once for all tests."""
     return load_recognizer(Settings(model="moonshine-tiny"))
 

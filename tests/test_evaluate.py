@@ -160,7 +160,8 @@ def test_a_recording_whose_file_has_another_text_is_named(recognizer, clips, mon
 
 @pytest.fixture(scope="module")
 def written(writer, clips):
-    return evaluate([Recording("one", (clips[0],))], writer, SETTINGS)
+    """All policies that a writer has, over the second line."""
+    return evaluate([Recording("two", (clips[1],))], writer, SETTINGS)
 
 
 def test_a_writer_has_the_same_figures_but_those_of_frames(written):
@@ -176,7 +177,7 @@ def test_a_writer_has_the_same_figures_but_those_of_frames(written):
 
 
 def test_a_clip_is_written_as_its_final_would_be(written, writer, clips):
-    samples, _ = read_audio(clips[0].path)
+    samples, _ = read_audio(clips[1].path)
     window = Window(0, 0, samples, 0, len(samples), "final", False, False, len(samples))
     [reading] = writer.recognize([window])
     text = " ".join(word.text for word in reading.words)

@@ -77,6 +77,7 @@ def test_the_core_is_pure(name: str) -> None:
         "__future__",
         "collections",
         "dataclasses",
+        "difflib",
         "functools",
         "itertools",
         "math",

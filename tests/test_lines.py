@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -142,3 +143,10 @@ def test_a_name_that_the_stream_cannot_encode_stops_nothing(encoding: str, devic
     stream = io.TextIOWrapper(data, encoding=encoding)
     JsonLines(stream).show(SessionStarted("m", device, 16_000, "0"))
     assert json.loads(data.getvalue().decode(encoding))["device"] == "caf?"
+
+
+@pytest.mark.parametrize("event", [STARTED, PARTIAL, FINAL, GAP, ENDED])
+def test_an_event_of_a_lane_names_it_last(event: Event) -> None:
+    alone, named = to_json(event), to_json(dataclasses.replace(event, lane="Me"))
+    assert "lane" not in json.loads(alone)
+    assert named == alone[:-1] + ', "lane": "Me"}'

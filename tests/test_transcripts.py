@@ -71,7 +71,6 @@ def test_progress_is_told_in_seconds_of_audio(recording, recognizer, whole):
     assert told[-1] == len(recording) / SAMPLE_RATE
 
 
-@pytest.mark.xfail(reason="the last model sample may end behind the last one of the source")
 @pytest.mark.parametrize("extra", [1, 79])
 @pytest.mark.parametrize("rate", [48_000, 44_100])
 def test_no_event_ends_beyond_the_audio(recording, recognizer, rate, extra):

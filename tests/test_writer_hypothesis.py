@@ -17,6 +17,7 @@ RULES = WriterRules(
     agreed_probability=0.3,
     settle_windows=3,
     settle_probability=0.5,
+    settle_anyway_windows=5,
     certain=0.25,
     doubtful=0.1,
     probable=0.9,
@@ -78,7 +79,7 @@ def test_words_are_shown_up_to_a_doubtful_one_and_the_last_only_when_two_windows
         ("", "Abba"),
         ("", "Abba cab"),
         ("Abba cab", ""),
-        ("Abba cab", "bad"),
+        ("Abba cab", "bad dad"),
     ]
 
 
@@ -95,8 +96,8 @@ def test_stable_words_stay_and_what_is_said_before_them_doubles_none() -> None:
     for (before, _), (after, _) in pairwise(shown):
         assert after.startswith(before)
     assert shown[2] == ("abba cab feed", "bad")
-    assert shown[3] == ("abba cab feed", "bad")
-    assert shown[4] == ("abba cab feed", "bad head")
+    assert shown[3] == ("abba cab feed bad", "")
+    assert shown[4] == ("abba cab feed bad", "head")
     words = written("Abba fed feed bad head dad.")
     final = one.close(window("final"), Reading(followed(words), words))
     assert (final.raw, final.retracted) == ("Abba fed feed bad head dad.", 1)

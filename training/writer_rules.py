@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from streamer.messages import Reading, Samples, Window
 
 GRID = {
-    "show_probability": (0.5, 0.6, 0.7, 0.8, 0.9),
-    "agreed_probability": (0.0, 0.3, 0.5),
-    "settle_windows": (2, 3, 4),
-    "settle_probability": (0.0, 0.5, 0.7),
+    "show_probability": (0.5, 0.6),
+    "agreed_probability": (0.2, 0.3, 0.4),
+    "settle_windows": (3, 4),
+    "settle_probability": (0.5, 0.6, 0.7),
+    "settle_anyway_windows": (6, 9),
 }
 LONG_S = 4.0
 """Utterances from which the share of words that settle before the final is taken."""

@@ -1,23 +1,26 @@
 """One utterance's text by two ears: an encoder-decoder writes it, a CTC network follows.
 
 Theory of operation. Each preview is written anew from its window's audio, so a word may come out
-otherwise each time, and an encoder-decoder makes words up where its audio ends inside one. A word
-is shown when it is probable or two windows in a row agree on it, and stable once several agree on
-it and on all before it; the last word of a window is neither, unless it was agreed on. Until the
-CTC network has heard letters in the utterance, nothing is shown at all.
+otherwise each time, and an encoder-decoder makes words up where its audio ends inside one. So each
+word is counted: how many windows in a row have had it at its place. A word is sure enough to be
+shown when it is probable, or less probable and counted twice; a doubtful one is shown with the sure
+one behind it. A word is stable once it and all before it were counted often. The last word of a
+window is neither, unless it was counted twice. Until the CTC network has heard letters in the
+utterance, nothing is shown at all.
 
-Words count as the same without regard to case and punctuation. The stable ones are aligned with
-the newest window's words to find where the others begin, so that a word which was added or dropped
-before them does no harm.
+Words are the same without regard to case and punctuation. The windows' words are aligned, the
+stable ones with the newest window's too, so that a word which changes, comes or goes early on does
+no harm to those behind it.
 
-When a window has become long, the hypothesis looks for a pause between two stable words. The
-words before it will not be written again: the next windows begin in the pause.
+When a window has become long, the hypothesis looks for a pause between two words that are stable
+or will hardly change. The words before it are not written again: the next windows begin in the
+pause.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import compress, takewhile
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from streamer.core.ctc import certainty, decode
@@ -37,9 +40,10 @@ if TYPE_CHECKING:
 class WriterRules:
     """How live text is made of one writer's words; chosen by `training/writer_rules.py`.
 
-    A tentative word is shown from a probability of `show_probability`, or of `agreed_probability`
-    if the window before had it too. A word is stable once `settle_windows` windows in a row had it
-    and it has a probability of `settle_probability`.
+    A tentative word is sure enough from a probability of `show_probability`, or of
+    `agreed_probability` if the window before had it too. A word is stable once `settle_windows`
+    windows in a row had it and it has a probability of `settle_probability`, or once
+    `settle_anyway_windows` had it.
 
     An utterance is speech if the follower is certain of its letters (`streamer.core.ctc.certainty`)
     by `certain`, or by `doubtful` where the writer's words have a mean probability of `probable`.
@@ -52,6 +56,7 @@ class WriterRules:
     agreed_probability: float
     settle_windows: int
     settle_probability: float
+    settle_anyway_windows: int
     certain: float
     doubtful: float
     probable: float
@@ -86,7 +91,8 @@ class WriterHypothesis:
         self._is_speech = False
         self._kept: list[str] = []  # stable words that lie before the windows
         self._stable: list[str] = []
-        self._history: list[list[str]] = []  # of the newest windows, the words behind `_kept`
+        self._newest: list[str] = []  # the words of the last window,
+        self._counts: list[int] = []  # and how many windows in a row had each of them
         self.draft: tuple[int, ...] = ()
         self.settled_until = 0
 
@@ -98,13 +104,9 @@ class WriterHypothesis:
         if not self._is_speech:
             return Preview((), ())
         self.draft = tuple(token for word in words for token in word.tokens)
-        plain = [_plain(word.text) for word in words]
-        agreed = [_common(plain, before) for before in self._history]
-        self._history = [plain, *self._history][: self._model.rules.settle_windows - 1]
-        whole = window.kind == "likely_final"
-        self._settle(words, plain, agreed)
-        first = _behind([_plain(word) for word in self._stable[len(self._kept) :]], plain)
-        shown = self._worth_showing(words, agreed[0] if agreed else 0, first, whole=whole)
+        self._count([_plain(word.text) for word in words])
+        self._settle(words)
+        shown = self._worth_showing(words, whole=window.kind == "likely_final")
         if reading.emission is not None and len(window.samples) > self._samples("slide_after_ms"):
             self._slide(window, words, reading.emission)
         opening = self._opening(window)
@@ -143,51 +145,69 @@ class WriterHypothesis:
         """One that knows nothing: a writer hears each utterance by itself."""
         return WriterHypothesis(self._model, self._settings)
 
-    def _settle(
-        self, words: Sequence[WrittenWord], plain: Sequence[str], agreed: Sequence[int]
-    ) -> None:
-        """Let `_stable` grow by the words that enough windows have agreed on."""
-        if len(agreed) < self._model.rules.settle_windows - 1:
-            return
-        # The last word may still be cut, and a mark behind a word depends on what follows it.
-        sure = min([len(words) - 1, *agreed])
-        known = [_plain(word) for word in self._stable[len(self._kept) :]]
-        first = _behind(known, plain[:sure])
-        likely = (w.probability >= self._model.rules.settle_probability for w in words[first:sure])
-        self._stable += [word.text for word in compress(words[first:sure], takewhile(bool, likely))]
+    def _count(self, words: list[str]) -> None:
+        """Note the window's words, and how often each has been there."""
+        counts = [1] * len(words)
+        matches = SequenceMatcher(None, self._newest, words, autojunk=False)
+        for before, now, size in matches.get_matching_blocks():
+            for offset in range(size):
+                counts[now + offset] += self._counts[before + offset]
+        self._newest, self._counts = words, counts
 
-    def _worth_showing(
-        self, words: Sequence[WrittenWord], agreed: int, first: int, *, whole: bool
-    ) -> list[str]:
-        """Those words from `first` on that are likely to stay, up to one that is not."""
+    def _first(self, end: int | None = None) -> int:
+        """Which of the window's words is the first behind the stable ones."""
+        stable = [_plain(word) for word in self._stable[len(self._kept) :]]
+        return _behind(stable, self._newest[:end])
+
+    def _settle(self, words: Sequence[WrittenWord]) -> None:
+        """Let `_stable` grow by the words that were there often enough."""
         rules = self._model.rules
-        shown: list[str] = []
+        # The last word may still be cut, and a mark behind a word depends on what follows it.
+        for index in range(self._first(len(words) - 1), len(words) - 1):
+            often = self._counts[index] >= rules.settle_windows
+            probable = words[index].probability >= rules.settle_probability
+            if not (often and probable) and self._counts[index] < rules.settle_anyway_windows:
+                return
+            self._stable.append(words[index].text)
+
+    def _worth_showing(self, words: Sequence[WrittenWord], *, whole: bool) -> list[str]:
+        """The words behind the stable ones, up to the last one that is sure enough."""
+        rules = self._model.rules
+        first = end = self._first()
         for index in range(first, len(words)):
-            least = rules.agreed_probability if index < agreed else rules.show_probability
-            cut = index == len(words) - 1 and index >= agreed
-            if not whole and (cut or words[index].probability < least):
-                break
-            shown.append(words[index].text)
-        return shown
+            again = self._counts[index] > 1
+            least = rules.agreed_probability if again else rules.show_probability
+            cut = index == len(words) - 1 and not again
+            if whole or (words[index].probability >= least and not cut):
+                end = index + 1
+        return [word.text for word in words[first:end]]
 
     def _slide(self, window: Window, words: Sequence[WrittenWord], emission: LogProbs) -> None:
-        """Let the next windows begin in the longest pause between two stable words."""
+        """Let the next windows begin in the longest pause between two words that stay."""
         hop = self._model.grid.hop
-        stable = len(self._stable) - len(self._kept)
         places = word_frames([word.text for word in words], emission, self._model.vocabulary)
         latest = (len(window.samples) - self._samples("slide_keep_ms")) // hop
+        stable = self._first()
+        stay = stable
+        if not stable and len(window.samples) > 2 * self._samples("slide_after_ms"):
+            stay = len(words)
         pauses = [
-            (places[index + 1][0] - places[index][1], index + 1)
-            for index in range(min(stable, len(words)) - 1)
-            if places[index + 1][0] <= latest
+            (places[index][0] - places[index - 1][1], index)
+            for index in range(1, stay)
+            if places[index][0] <= latest
         ]
         if not pauses:
             return
         _, count = max(pauses)
         middle = (places[count - 1][1] + places[count][0]) // 2
         self.settled_until = window.start + middle * hop
-        self._kept = self._stable[: len(self._kept) + count]
-        self._history = [before[count:] for before in self._history]
+        if stable:
+            self._kept = self._stable[: len(self._stable) - (stable - count)]
+        else:
+            # A doubtful word at the beginning must not hold up all that follows for ever.
+            self._stable += [word.text for word in words[:count]]
+            self._kept = list(self._stable)
+        self._newest, self._counts = self._newest[count:], self._counts[count:]
         self.draft = tuple(token for word in words[count:] for token in word.tokens)
 
     def _heard(self, words: Sequence[WrittenWord], emission: LogProbs) -> bool:
@@ -234,14 +254,6 @@ def _plain(word: str) -> str:
     """A word as it is compared: without case and punctuation."""
     bare = "".join(letter for letter in word if letter.isalnum() or letter in "'’").upper()
     return bare or word
-
-
-def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many words both begin with."""
-    for index, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return index
-    return min(len(one), len(other))
 
 
 def _behind(known: Sequence[str], words: Sequence[str]) -> int:

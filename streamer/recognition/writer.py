@@ -28,6 +28,7 @@ RULES = WriterRules(
     agreed_probability=0.5,
     settle_windows=3,
     settle_probability=0.6,
+    settle_anyway_windows=6,
     certain=0.25,
     doubtful=0.25,
     probable=0.8,

@@ -10,7 +10,14 @@ from streamer.sinks import Status, send
 
 
 def to_object(event: Event) -> dict[str, Any]:
-    """The event as JSON values, keys in the documented order, times in seconds."""
+    """The event as JSON values, keys in the documented order, times in seconds.
+
+    Where a session has several lanes, the event's is the last key.
+    """
+    return _fields(event) | ({"lane": event.lane} if event.lane else {})
+
+
+def _fields(event: Event) -> dict[str, Any]:
     match event:
         case SessionStarted():
             return {
