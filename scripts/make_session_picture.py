@@ -85,7 +85,7 @@ def drawn(screen: pyte.Screen) -> str:
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
-            "<title>streamer listen --demo in a terminal: settled words are bright, words that may "
+            "<title>streamer listen --demo in a terminal: stable words are bright, words that may "
             "still change are dim</title>",
             f'<rect width="{width}" height="{height}" rx="9" fill="#21252b"/>',
             *lights,
