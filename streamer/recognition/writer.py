@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 RULES = WriterRules(
     show_probability=0.5,
-    agreed_probability=0.5,
+    agreed_probability=0.4,
     settle_windows=3,
-    settle_probability=0.6,
-    settle_anyway_windows=6,
+    settle_probability=0.7,
+    settle_anyway_windows=9,
     certain=0.25,
     doubtful=0.25,
     probable=0.8,
