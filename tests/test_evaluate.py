@@ -75,7 +75,7 @@ def test_the_summary_has_the_figures_that_are_promised(evaluation):
     delays = {"word_delay", "settle_delay", "final_delay", "first_word_delay"}
     for name, figures in summary["policies"].items():
         rates = {"offline_wer", "wer", "delta", "disagreement", "upwr", "retracted", "cost"}
-        rates |= {"already_stable"}
+        rates |= {"stable_early"}
         if name == "streamer":  # which alone tells confidences
             rates |= {"calibration_error", "mean_confidence", "words_right"}
         assert set(figures) == delays | rates

@@ -162,7 +162,7 @@ class Evaluation:
         offline = error_rates(self.clip_references, figures.offline.clip_texts)
         live = error_rates(self.references, figures.texts)
         delays = figures.delays
-        stable = delays.already_stable_share
+        stable = delays.stable_early_share
         return {
             "offline_wer": round(offline.wer, 4),
             "wer": round(live.wer, 4),
@@ -174,7 +174,7 @@ class Evaluation:
             "first_word_delay": percentiles(delays.first_word),
             "upwr": round(delays.upwr, 4),
             "retracted": round(delays.retracted_share, 4),
-            "already_stable": None if stable is None else round(stable, 4),
+            "stable_early": None if stable is None else round(stable, 4),
             "cost": self._cost(figures.cpu_s),
         }
 
