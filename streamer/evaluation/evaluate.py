@@ -238,6 +238,7 @@ def evaluate(
     for name in policies:
         offline = Offline(SphinxDecoder().whole) if name == SPHINX else ours
         evaluation.policies[name] = Figures(offline)
+    hangover_ms = settings.hangover_ms or recognizer.shape.hangover_ms
     for recording in recordings:
         clips = [_load(clip) for clip in recording.clips]
         audio = np.concatenate(clips)
@@ -249,9 +250,7 @@ def evaluate(
             greedy.take(clips)
         evaluation.speech_s += _speech_s(ours.words)
         progress("offline", len(audio) / SAMPLE_RATE)
-        audio = np.concatenate(
-            (audio, faint_noise(audio, SAMPLE_RATE * settings.hangover_ms // 500))
-        )
+        audio = np.concatenate((audio, faint_noise(audio, SAMPLE_RATE * hangover_ms // 500)))
         for name, figures in evaluation.policies.items():
             if figures.offline is not ours:
                 figures.offline.take(clips)
