@@ -85,9 +85,9 @@ class Settings:
     """Voiced time that opens an utterance."""
     pre_roll_ms: int = 400
     """Audio before the first voiced frame that belongs to the utterance."""
-    hangover_ms: int = 500
-    """Unvoiced time that ends an utterance; in the second fifth of `max_utterance_s` it falls to a
-    third."""
+    hangover_ms: int = 0
+    """Unvoiced time that ends an utterance; it falls to a third while one grows long. 0 takes the
+    model's own: 700 for a writer, 500 for CTC."""
     max_utterance_s: int = 30
     """An utterance that grows longer is split at its quietest place."""
     preview_ms: int = 320
@@ -123,7 +123,7 @@ class Settings:
                 raise SettingsError(f"{field.name} = {value!r}: must be of type {said}")
             if isinstance(value, int | float) and field.name in _RANGES:
                 low, high = _RANGES[field.name]
-                if not low <= value <= high:
+                if not low <= value <= high and not (value == 0 and field.default == 0):
                     raise SettingsError(
                         f"{field.name} = {value!r}: must be between {low} and {high}"
                     )

@@ -208,11 +208,11 @@ def test_what_was_stable_before_the_final_of_a_long_segment_is_counted():
         final(9, "Hello, big world."),
     ]
     delays = judged(events)
-    assert (delays.already_stable, delays.long_words) == (1, 3)
-    assert delays.already_stable_share == pytest.approx(1 / 3)
+    assert (delays.stable_early, delays.long_words) == (1, 3)
+    assert delays.stable_early_share == pytest.approx(1 / 3)
     delays.take([partial(2, "short", end=2.0), final(3, "short", end=4.0)], ())
     assert delays.long_words == 3
-    assert Delays().already_stable_share is None
+    assert Delays().stable_early_share is None
 
 
 def test_stable_words_behind_a_split_do_not_count_for_the_words_before_it():
@@ -222,7 +222,7 @@ def test_stable_words_behind_a_split_do_not_count_for_the_words_before_it():
         final(9, "two", segment=1, start=5.5, end=8.0),
     ]
     delays = judged(events)
-    assert (delays.already_stable, delays.long_words) == (1, 1)
+    assert (delays.stable_early, delays.long_words) == (1, 1)
 
 
 def test_the_parts_of_a_written_word_share_its_time_by_their_letters():

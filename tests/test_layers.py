@@ -82,6 +82,7 @@ def test_the_core_is_pure(name: str) -> None:
         "itertools",
         "math",
         "typing",
+        "unicodedata",
     }
     allowed_inside = ("streamer.core", "streamer.messages", "streamer.errors", "streamer.config")
     for used in imports(MODULES[name], at_run_time=True):

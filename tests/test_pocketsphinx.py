@@ -117,7 +117,7 @@ def test_it_is_measured_against_its_own_offline_words(recognizer, clip):
     )
     assert len(other.delays.word) + other.delays.never_shown == len(other.offline.words)
     assert other.delays.word
-    assert min(other.delays.final) >= SETTINGS.hangover_ms / 1000
+    assert min(other.delays.final) >= 0.5
     assert figures["retracted"] == 0
     assert "calibration_error" not in figures
 

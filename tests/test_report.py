@@ -45,7 +45,7 @@ def test_a_table_compares_all_policies(manifest, run):
     assert code == 0, errors
     assert f"2 recordings, {2 * PART_S} s" in told
     assert "As files: WER " in told
-    for name in ("WER live", "word delay", "UPWR", "retracted", "already stable", "cost"):
+    for name in ("WER live", "word delay", "UPWR", "retracted", "stable early", "cost"):
         [row] = [line for line in told.splitlines() if line.strip().startswith(name)]
         assert len(row.split()[len(name.split()) :]) == len(NAMES)
     assert max(map(len, told.splitlines())) <= 80

@@ -13,7 +13,7 @@ was split into blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,12 +53,18 @@ class WindowShape:
     `slides` reach back as far as the settings say, and at least `edge` behind what the one before
     has covered; others begin with the utterance, or where the hypothesis says that nothing changes
     any more.
+
+    `hangover_ms` of silence end an utterance where the settings do not say otherwise. It falls to a
+    third while the utterance grows from the first to the second of `hangover_falls`, which are
+    shares of its maximum length.
     """
 
     grid: FrameGrid
     context: int = 0
     slides: bool = False
     edge: int = 0
+    hangover_ms: int = 500
+    hangover_falls: tuple[float, float] = (0.2, 0.4)
 
 
 class WindowPlanner:
@@ -81,7 +87,13 @@ class WindowPlanner:
         self._cadence = _on_stride(samples_of(settings.preview_ms), shape.grid)
         self._reach = _on_stride(samples_of(settings.preview_window_ms), shape.grid)
         margin = max(self._context, _on_stride(samples_of(CUT_MARGIN_MS), shape.grid))
-        self._endpointer = Endpointer(settings, detector, step=shape.grid.stride, margin=margin)
+        self._endpointer = Endpointer(
+            replace(settings, hangover_ms=settings.hangover_ms or shape.hangover_ms),
+            detector,
+            step=shape.grid.stride,
+            margin=margin,
+            hangover_falls=shape.hangover_falls,
+        )
         self._audio = _Audio()
         self._segment = 0  # the number of the open utterance, or of the next
         self._next_preview = 0

@@ -247,6 +247,7 @@ def _print(figures: dict[str, Any]) -> None:
         title=f"{figures['model']}, {figures['cores']} cores",
         caption="each in a process of its own; cost in CPU seconds for a second of speech",
         box=box.SIMPLE_HEAD,
+        show_header=False,
     )
     table.add_column("")
     table.add_column("", justify="right")

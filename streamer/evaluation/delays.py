@@ -13,7 +13,7 @@ Definitions, each over all words of all recordings:
     UPWR               unstable partial words: words shown in a partial that the final does not
                        have at that place, each counted once, over final words
     retracted          stable words that the final contradicts, over final words
-    already stable     of the words of finals of more than `LONG_S`, the share that was stable at
+    stable early       of the words of finals of more than `LONG_S`, the share that was stable at
                        its place in a partial of the segment
 
 A word belongs to the segment in whose final's span its middle lies, and cannot be shown before
@@ -75,7 +75,7 @@ class Delays:
     final_words: int = 0
     long_words: int = 0
     """Final words of segments of more than `LONG_S`."""
-    already_stable: int = 0
+    stable_early: int = 0
     """Those of them that were stable in a partial."""
     never_shown: int = 0
     """Offline words that no event shows at their place: they have no delay."""
@@ -91,9 +91,9 @@ class Delays:
         return self.retracted / max(1, self.final_words)
 
     @property
-    def already_stable_share(self) -> float | None:
+    def stable_early_share(self) -> float | None:
         """Words of long finals that were stable before, over all of them; nothing of none."""
-        return self.already_stable / self.long_words if self.long_words else None
+        return self.stable_early / self.long_words if self.long_words else None
 
     def take(self, events: Sequence[Event], offline: Sequence[TimedWord]) -> None:
         """Add one recording: what a session showed, and its offline words in order of time."""
@@ -151,7 +151,7 @@ class Delays:
         if segment.end - segment.start > LONG_S:
             own = segment.final_words
             self.long_words += len(own)
-            self.already_stable += sum(place < len(own) for place, _ in _matches(final, stable))
+            self.stable_early += sum(place < len(own) for place, _ in _matches(final, stable))
 
 
 class _Segment:

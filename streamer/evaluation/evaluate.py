@@ -162,7 +162,7 @@ class Evaluation:
         offline = error_rates(self.clip_references, figures.offline.clip_texts)
         live = error_rates(self.references, figures.texts)
         delays = figures.delays
-        stable = delays.already_stable_share
+        stable = delays.stable_early_share
         return {
             "offline_wer": round(offline.wer, 4),
             "wer": round(live.wer, 4),
@@ -174,7 +174,7 @@ class Evaluation:
             "first_word_delay": percentiles(delays.first_word),
             "upwr": round(delays.upwr, 4),
             "retracted": round(delays.retracted_share, 4),
-            "already_stable": None if stable is None else round(stable, 4),
+            "stable_early": None if stable is None else round(stable, 4),
             "cost": self._cost(figures.cpu_s),
         }
 
@@ -238,6 +238,7 @@ def evaluate(
     for name in policies:
         offline = Offline(SphinxDecoder().whole) if name == SPHINX else ours
         evaluation.policies[name] = Figures(offline)
+    hangover_ms = settings.hangover_ms or recognizer.shape.hangover_ms
     for recording in recordings:
         clips = [_load(clip) for clip in recording.clips]
         audio = np.concatenate(clips)
@@ -249,9 +250,7 @@ def evaluate(
             greedy.take(clips)
         evaluation.speech_s += _speech_s(ours.words)
         progress("offline", len(audio) / SAMPLE_RATE)
-        audio = np.concatenate(
-            (audio, faint_noise(audio, SAMPLE_RATE * settings.hangover_ms // 500))
-        )
+        audio = np.concatenate((audio, faint_noise(audio, SAMPLE_RATE * hangover_ms // 500)))
         for name, figures in evaluation.policies.items():
             if figures.offline is not ours:
                 figures.offline.take(clips)

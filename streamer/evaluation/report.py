@@ -86,8 +86,8 @@ def _print(summary: dict[str, Any]) -> None:
     table = Table(
         title=f"{summary['model']}: {_counted(summary['files'])}, {summary['seconds']:.0f} s\n"
         f"{_offline(summary)}{_as_files(summary)}",
-        caption="delays in seconds: median / 95 %; cost in CPU seconds for a second of speech; "
-        "already stable: words of\nfinals of over 4 s that a partial had as stable",
+        caption="delays in seconds: median / 95 %; cost in CPU seconds for a second of speech\n"
+        "a word is stable early that a partial had as stable (finals of over 4 s)",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -115,8 +115,8 @@ def _calibration(figures: dict[str, Any]) -> str:
     return "–" if error is None else f"{error:.3f}"
 
 
-def _already_stable(figures: dict[str, Any]) -> str:
-    share = figures["already_stable"]
+def _stable_early(figures: dict[str, Any]) -> str:
+    share = figures["stable_early"]
     return "–" if share is None else f"{share:.1%}"
 
 
@@ -131,7 +131,7 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("first word", _delay("first_word_delay")),
     ("UPWR", lambda f: f"{f['upwr']:.2f}"),
     ("retracted", lambda f: f"{f['retracted']:.1%}"),
-    ("already stable", _already_stable),
+    ("stable early", _stable_early),
     ("cost", lambda f: f"{f['cost']:.3f}"),
     ("calibration", _calibration),
 )
