@@ -143,8 +143,8 @@ def test_words_need_letters_that_the_follower_hears(
     [
         (False, "Bad cab", "Bad cab"),
         (True, "Bad cab", "bad cab"),
-        (True, "I'd add", "I'd add"),
-        (True, "BBC add", "BBC add"),
+        (True, "I'd bake a cab", "I'd bake a cab"),
+        (True, "BBC fed", "BBC fed"),
     ],
 )
 def test_what_continues_a_sentence_opens_with_no_capital(

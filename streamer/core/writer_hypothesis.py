@@ -46,9 +46,9 @@ class WriterRules:
     `settle_anyway_windows` had it.
 
     An utterance is speech if the follower is certain of its letters (`streamer.core.ctc.certainty`)
-    as the settings ask. A text of up to `short_letters` must also cost `short_cost` at most to spell
-    on the follower's emission (`streamer.core.word_times.spelling_cost`), and one of which the
-    follower is only `doubtful_share` as certain `doubtful_cost` at most.
+    as the settings ask. A text of up to `short_letters` must also cost `short_cost` at most to
+    spell on the follower's emission (`streamer.core.word_times.spelling_cost`), and one of which
+    the follower is only `doubtful_share` as certain `doubtful_cost` at most.
 
     Windows longer than `slide_after_ms` slide to a pause between stable words, and keep
     `slide_keep_ms` at least.
