@@ -201,7 +201,7 @@ def test_a_model_is_fetched_once_and_only_what_is_needed(hub, tmp_path):
     assert {file.name for file in Path(folder).iterdir()} == SMALL | {"model.safetensors"}
     assert (name, noise) == ("some/model", "")
     hub.asked.clear()
-    assert ask("some/model", tmp_path, url(hub))[0] == [folder, name, None]
+    assert ask("some/model", tmp_path, url(hub))[0] == [folder, name]
     assert hub.asked == [], "a complete cache needs no network"
 
 

@@ -85,7 +85,8 @@ def test_what_is_saved_loads_and_says_the_same(tmp_path):
     model.save(tmp_path / "new")
     sound = noise(model)[0]
     saved = load_recognizer(str(tmp_path / "new"))
-    assert np.abs(model.log_probs(sound) - saved.log_probs(sound)).max() < 1e-3
+    # Weights are kept in half precision.
+    assert np.abs(model.log_probs(sound) - saved.log_probs(sound)).max() < 0.05
     assert isinstance(saved._network, OnnxNetwork), "the graph is as good for these weights"
     assert saved.vocabulary == model.vocabulary
     assert saved.decoder.has_language_model, "the language model is as good for these weights"

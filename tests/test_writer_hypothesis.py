@@ -18,9 +18,10 @@ RULES = WriterRules(
     settle_windows=3,
     settle_probability=0.5,
     settle_anyway_windows=5,
-    certain=0.25,
-    doubtful=0.1,
-    probable=0.9,
+    short_letters=5,
+    short_cost=1.0,
+    doubtful_share=0.5,
+    doubtful_cost=0.5,
     slide_after_ms=10_000,
     slide_keep_ms=3_000,
 )
@@ -103,25 +104,38 @@ def test_stable_words_stay_and_what_is_said_before_them_doubles_none() -> None:
     assert (final.raw, final.retracted) == ("Abba fed feed bad head dad.", 1)
 
 
+FAINT = spelled([0, 3, 0, 2, 0, 5, 0, 1, 0, 2, 0, 1, 4, 2, 3, 0], 0.3)
+"""Letters of "bad a cab" that the network is not certain of."""
+
+
 @pytest.mark.parametrize(
-    ("emission", "probability", "heard"),
+    ("emission", "text", "heard"),
     [
-        (SILENT, 0.99, False),  # no letters at all
-        (followed(written("bad")), 0.3, True),
-        (spelled([0, 2, 0] * 9, 0.2), 0.99, True),  # letters, doubtful ones, and a sure writer
-        (spelled([0, 2, 0] * 9, 0.2), 0.3, False),
+        (SILENT, "You", False),
+        (SILENT, "What are you going to do.", False),
+        (followed(written("bad cab")), "Bad cab.", True),
+        (
+            followed(written("bad cab")),
+            "What are you going to do.",
+            True,
+        ),  # long: letters are enough
+        (followed(written("bad")), "Bad!", True),
+        (followed(written("bad")), "Gee", False),  # short: they must be these letters
+        (followed(written("bad")), "1984", True),  # no letters to compare
+        (FAINT, "Bad a cab.", True),  # doubtful: likewise
+        (FAINT, "Feed the heads.", False),
     ],
 )
 def test_words_need_letters_that_the_follower_hears(
-    emission: np.ndarray, probability: float, heard: bool
+    emission: np.ndarray, text: str, heard: bool
 ) -> None:
-    words = written("You bad", probability)
-    one = hypothesis(certain=0.6, doubtful=0.05, show_probability=0, agreed_probability=0)
+    words = written(text)
+    one = hypothesis(show_probability=0, agreed_probability=0)
     for _ in range(2):
         shown = one.update(window(), Reading(emission, words))
     assert bool(shown.tentative) == heard
     final = one.close(window("final"), Reading(emission, words))
-    assert [word.word for word in final.words] == (["You", "bad"] if heard else [])
+    assert [word.word for word in final.words] == (text.split() if heard else [])
 
 
 @pytest.mark.parametrize(
@@ -129,17 +143,16 @@ def test_words_need_letters_that_the_follower_hears(
     [
         (False, "Bad cab", "Bad cab"),
         (True, "Bad cab", "bad cab"),
-        (True, "I'd add", "I'd add"),
-        (True, "BBC add", "BBC add"),
+        (True, "I'd bake a cab", "I'd bake a cab"),
+        (True, "BBC fed", "BBC fed"),
     ],
 )
 def test_what_continues_a_sentence_opens_with_no_capital(
     continues: bool, text: str, opening: str
 ) -> None:
     words = written(text)
-    final = hypothesis().close(
-        window("final", continues=continues), Reading(followed(words), words)
-    )
+    heard = Reading(followed(words, 60), words)
+    final = hypothesis().close(window("final", continues=continues), heard)
     assert final.raw == " ".join(word.word for word in final.words) == opening
 
 

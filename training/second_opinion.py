@@ -1,9 +1,8 @@
 """What keeps noise from becoming words: ``python -m training.second_opinion SPEECH --noise NOISE``.
 
-Both tables (columns ``file``, and ``transcript`` for speech) go through the live path. For every
-final window the follower's certainty and the writer's mean probability are noted; then the gate's
-numbers (`certain`, `doubtful`, `probable` of `WriterRules`) are tried: how many words of speech
-they drop, and how many words of noise they let through.
+Both tables (column ``file``) go through the live path. Of every final window it is noted how
+certain the follower is, what the writer's text costs to spell on its emission, and the text; then
+the gate's numbers are tried: how many words of speech they drop, how many of noise they let pass.
 """
 
 from __future__ import annotations
@@ -19,25 +18,27 @@ import numpy as np
 
 from streamer.config import Settings
 from streamer.core.ctc import certainty
+from streamer.core.word_times import spelling_cost
 from streamer.core.writer_hypothesis import WriterHypothesis
 from streamer.live import Transcriber
 from streamer.recognition import load_recognizer
-from streamer.recognition.writer import WriterRecognizer
+from streamer.recognition.writer import RULES, WriterRecognizer
 from streamer.sources.files import read_audio
 
 if TYPE_CHECKING:
     from streamer.messages import Reading, Samples, Window
 
 GRID = {
-    "certain": (0.15, 0.2, 0.25, 0.3, 0.35),
-    "doubtful": (0.05, 0.1, 0.15, 0.2, 0.25),
-    "probable": (0.6, 0.7, 0.8, 0.9),
+    "certainty": (0.2, 0.25, 0.3),
+    "short_cost": (2.3, 2.6, 2.9, 3.2),
+    "doubtful_share": (0.4, 0.6, 0.8, 1.0),
+    "doubtful_cost": (1.6, 1.9, 2.2),
 }
 SOFTEST_DB = 24.0
 
 
 class Noting:
-    """A recognizer that notes of each final window (certainty, mean probability, words)."""
+    """A recognizer that notes of each final window (certainty, cost, words, text)."""
 
     accelerator = "cpu"
 
@@ -56,10 +57,11 @@ class Noting:
         for reading in readings:
             words = reading.words or ()
             if words and reading.emission is not None:
-                sure = certainty(reading.emission, self._recognizer.model.vocabulary)
-                mean = sum(word.probability for word in words) / len(words)
-                text = " ".join(word.text for word in words)
-                self.found.append((sure, mean, len(words), text))
+                vocabulary = self._recognizer.model.vocabulary
+                text = [word.text for word in words]
+                cost = spelling_cost(text, reading.emission, vocabulary)
+                sure = certainty(reading.emission, vocabulary)
+                self.found.append((sure, 0.0 if cost is None else cost, len(words), " ".join(text)))
         return readings
 
 
@@ -107,17 +109,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"noise: {len(noise)} finals, {sum(f[2] for f in noise)} words")
     for found in sorted(noise, reverse=True)[:20]:
         print("  {:.2f} {:.2f} {} {}".format(*found))
-    for certain, doubtful, probable in itertools.product(*GRID.values()):
-        if doubtful > certain:
-            continue
+    for values in itertools.product(*GRID.values()):
+        dropped = sum(words for *said, words, text in speech if not passes(*said, text, *values))
+        passed = sum(words for *said, words, text in noise if passes(*said, text, *values))
+        print(" ".join(f"{value:g}" for value in values), f"| dropped {dropped} | passed {passed}")
 
-        def passes(found: tuple[float, float, int, str]) -> bool:
-            sure, mean = found[:2]
-            return sure >= certain or (sure >= doubtful and mean >= probable)  # noqa: B023
 
-        dropped = sum(found[2] for found in speech if not passes(found))
-        through = sum(found[2] for found in noise if passes(found))
-        print(f"{certain} {doubtful} {probable} | dropped {dropped} | through {through}")
+def passes(
+    sure: float, cost: float, text: str, least: float, short: float, share: float, doubtful: float
+) -> bool:
+    """What `WriterHypothesis` would say."""
+    if sure < share * least:
+        return False
+    if sure >= least:
+        return sum(letter.isalnum() for letter in text) > RULES.short_letters or cost <= short
+    return cost <= doubtful
 
 
 if __name__ == "__main__":

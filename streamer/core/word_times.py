@@ -7,6 +7,7 @@ wildcard on the path: it takes what lies between its neighbours.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
@@ -75,6 +76,31 @@ def word_frames(
             after = frames[index + 1][0] if index + 1 < len(frames) else frames[index][1]
             frames[index] = before, max(before + 1, after)
     return frames
+
+
+def spelling_cost(words: Sequence[str], emission: LogProbs, vocabulary: Vocabulary) -> float | None:
+    """How much less probable the text is than what the network spells by itself, in nats a letter.
+
+    Words of a voice that the network hears come near to what it spells; words that were made up for
+    a noise do not. `None` for a text without letters, infinite where there are too few frames.
+
+    Args:
+        words: as written.
+        emission: shape (frames, vocabulary).
+        vocabulary: what its columns mean.
+    """
+    assert vocabulary.delimiter is not None
+    text: list[int] = []
+    for word in words:
+        if letters := spelled(word, vocabulary):
+            text += [vocabulary.delimiter, *letters] if text else letters
+    if not text:
+        return None
+    if len(emission) < len(text) + sum(one == other for one, other in pairwise(text)):
+        return math.inf
+    path = align(text, emission, vocabulary)
+    lost = emission.max(axis=1) - emission[np.arange(len(path)), path]
+    return float(lost.sum()) / len(text)
 
 
 def _places(

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from streamer.core.ctc import certainty, decode
+from streamer.core.ctc import certainty
 from streamer.core.hypothesis import FinalText, Preview, contradicted
-from streamer.core.word_times import word_frames
+from streamer.core.word_times import spelling_cost, word_frames
 from streamer.messages import SAMPLE_RATE, Word
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class WriterRules:
     `settle_anyway_windows` had it.
 
     An utterance is speech if the follower is certain of its letters (`streamer.core.ctc.certainty`)
-    by `certain`, or by `doubtful` where the writer's words have a mean probability of `probable`.
+    as the settings ask. A text of up to `short_letters` must also cost `short_cost` at most to
+    spell on the follower's emission (`streamer.core.word_times.spelling_cost`), and one of which
+    the follower is only `doubtful_share` as certain `doubtful_cost` at most.
 
     Windows longer than `slide_after_ms` slide to a pause between stable words, and keep
     `slide_keep_ms` at least.
@@ -57,9 +59,10 @@ class WriterRules:
     settle_windows: int
     settle_probability: float
     settle_anyway_windows: int
-    certain: float
-    doubtful: float
-    probable: float
+    short_letters: int
+    short_cost: float
+    doubtful_share: float
+    doubtful_cost: float
     slide_after_ms: int
     slide_keep_ms: int
 
@@ -213,11 +216,17 @@ class WriterHypothesis:
     def _heard(self, words: Sequence[WrittenWord], emission: LogProbs) -> bool:
         """The second opinion: an encoder-decoder has words for noise, too."""
         rules, vocabulary = self._model.rules, self._model.vocabulary
-        if not words or not decode(emission, vocabulary):
+        sure, least = certainty(emission, vocabulary), self._settings.min_certainty
+        if not words or sure < rules.doubtful_share * least:
             return False
-        sure = certainty(emission, vocabulary)
-        mean = sum(word.probability for word in words) / len(words)
-        return sure >= rules.certain or (sure >= rules.doubtful and mean >= rules.probable)
+        text = [word.text for word in words]
+        short = sum(letter.isalnum() for letter in "".join(text)) <= rules.short_letters
+        if sure >= least and not short:
+            return True
+        cost = spelling_cost(text, emission, vocabulary)
+        if cost is None:  # digits alone
+            return sure >= least
+        return cost <= (rules.short_cost if sure >= least else rules.doubtful_cost)
 
     def _opening(self, window: Window) -> _Opening:
         return _Opening(continues=window.continues)

@@ -29,9 +29,10 @@ RULES = WriterRules(
     settle_windows=3,
     settle_probability=0.7,
     settle_anyway_windows=9,
-    certain=0.25,
-    doubtful=0.25,
-    probable=0.8,
+    short_letters=8,
+    short_cost=2.9,
+    doubtful_share=0.6,
+    doubtful_cost=1.9,
     slide_after_ms=10_000,
     slide_keep_ms=3_000,
 )
