@@ -1,4 +1,4 @@
-"""How the embedded model was made, from text and recordings to weights.
+"""How the embedded model was made, from text and recordings to weights, and rules were chosen.
 
 text.py          sentences, and which of them are held out
 synthesis.py     sentences → speech with phones, by flite, espeak-ng and festival
@@ -12,9 +12,17 @@ processes.py     one process to a core, each step together
 train.py         the command that trains: resumable, logged, evaluated on the way
 scoring.py       word and letter error rates of a checkpoint on the held-out sets
 calibrate.py     what a checkpoint's confidence is worth
+staying.py       which of a checkpoint's previewed words stay
 export.py        a trained network → a checkpoint folder
+export_onnx.py   the graph with which ONNX Runtime runs its weights
+prose.py         books and speeches → sentences
 ngram.py         sentences → a word n-gram model for `streamer --lm`
 biasing.py       what such a model and hotwords gain
 command.py       how these commands end where something is wrong
 adapt_voice.py   what `streamer adapt` does for a voice: a table of docs/ctc.md
+write_set.py     a held-out set as `streamer eval` reads it
+writer_rules.py  what other rules of the default model would show
+second_opinion.py  what keeps noise from becoming words
+noise.py         how many words noise becomes
+rivals.py        another program's live text, measured as ours
 """
