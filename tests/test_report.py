@@ -80,7 +80,7 @@ def test_a_report_is_a_page_with_two_plots(manifest, run, tmp_path):
     assert json.loads((folder / "eval.json").read_text())["files"] == 2
 
 
-def test_a_policy_of_frames_and_a_writer_are_a_matter_of_usage(manifest):
+def test_a_policy_of_frames_and_a_writer_are_a_matter_of_usage(run, manifest):
     code, told, errors = run(manifest, "--model", "moonshine-tiny", "--policies", "middle-token")
     assert (code, told) == (2, "")
     [line] = errors.splitlines()

@@ -44,7 +44,6 @@ def write_graph(checkpoint: Checkpoint) -> Path:
     Raises:
         ModelError: as `load_model`.
         OSError: there is no such file, or the folder cannot be written.
-        ValueError: two of the weights are equal, as in a model that has learned nothing.
     """
     weights = (checkpoint.folder / SAFETENSORS).read_bytes()
     graph = _traced(checkpoint)
@@ -58,6 +57,10 @@ def _traced(checkpoint: Checkpoint) -> Any:
     """The graph with its weights inside, each by its name in the checkpoint."""
     model = load_model(checkpoint).eval().requires_grad_(False)
     model.set_attn_implementation("eager")
+    # Only their places matter, and of two equal weights the exporter makes one: layers that have
+    # not learned yet would share theirs for ever.
+    for weight in model.parameters():
+        weight.normal_()
     # A frame more than whole steps of the encoder: the tracer keeps the branch that it sees, and
     # this one cuts and fills up, by nothing where there is nothing.
     grid = frame_grid(model.config.to_dict())
@@ -112,10 +115,8 @@ def _point_into(model: Any, weights: bytes) -> None:
                 ],
             )
         )
-    # Of two equal weights the exporter makes one: wrong for others of the same header.
     unused = tensors.keys() - names - {"__metadata__", "sew.masked_spec_embed"}
-    if unused:
-        raise ValueError(f"{min(unused)} equals another weight; train the model first")
+    assert not unused, f"{min(unused)} is not in the graph"
     nodes = [*widened, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)

@@ -124,10 +124,10 @@ def _score(transcribe: Transcribe, clips: Sequence[Clip]) -> str:
 def _pocketsphinx() -> Callable[[Clip], str]:
     """Its own model, dictionary and language model, each clip whole and as it is."""
     from streamer.errors import SettingsError
-    from streamer.evaluation.pocketsphinx import Decoder
+    from streamer.evaluation.pocketsphinx import SphinxDecoder
 
     try:
-        decoder = Decoder()
+        decoder = SphinxDecoder()
     except SettingsError as error:
         raise SystemExit(f"training: {error}") from error
 

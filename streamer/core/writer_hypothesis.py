@@ -92,7 +92,10 @@ class WriterHypothesis:
         self._model = model
         self._settings = settings
         self._is_speech = False
-        self._kept: list[str] = []  # stable words that lie before the windows
+        # Where windows began, and how many stable words lie before: whole ones come back to the
+        # beginning, and those that were asked for before a slide begin where the ones before did.
+        self._starts: list[tuple[int, int]] = [(0, 0)]
+        self._kept = 0  # of the newest window
         self._stable: list[str] = []
         self._newest: list[str] = []  # the words of the last window,
         self._counts: list[int] = []  # and how many windows in a row had each of them
@@ -106,12 +109,17 @@ class WriterHypothesis:
             self._is_speech = self._heard(words, reading.emission)
         if not self._is_speech:
             return Preview((), ())
-        self.draft = tuple(token for word in words for token in word.tokens)
+        self._kept = next(kept for start, kept in reversed(self._starts) if start <= window.start)
         self._count([_plain(word.text) for word in words])
         self._settle(words)
         shown = self._worth_showing(words, whole=window.kind == "likely_final")
-        if reading.emission is not None and len(window.samples) > self._samples("slide_after_ms"):
+        newest = window.kind == "preview" and window.start >= self.settled_until
+        long = len(window.samples) > self._samples("slide_after_ms")
+        if newest and long and reading.emission is not None:
             self._slide(window, words, reading.emission)
+        ahead = [_plain(word) for word in self._stable[self._kept : self._starts[-1][1]]]
+        rest = words[_behind(ahead, self._newest) :]
+        self.draft = tuple(token for word in rest for token in word.tokens)
         opening = self._opening(window)
         spelled = opening([*self._stable, *shown])
         stable = len(self._stable)
@@ -159,7 +167,7 @@ class WriterHypothesis:
 
     def _first(self, end: int | None = None) -> int:
         """Which of the window's words is the first behind the stable ones."""
-        stable = [_plain(word) for word in self._stable[len(self._kept) :]]
+        stable = [_plain(word) for word in self._stable[self._kept :]]
         return _behind(stable, self._newest[:end])
 
     def _settle(self, words: Sequence[WrittenWord]) -> None:
@@ -204,14 +212,11 @@ class WriterHypothesis:
         _, count = max(pauses)
         middle = (places[count - 1][1] + places[count][0]) // 2
         self.settled_until = window.start + middle * hop
-        if stable:
-            self._kept = self._stable[: len(self._stable) - (stable - count)]
-        else:
+        if not stable:
             # A doubtful word at the beginning must not hold up all that follows for ever.
             self._stable += [word.text for word in words[:count]]
-            self._kept = list(self._stable)
-        self._newest, self._counts = self._newest[count:], self._counts[count:]
-        self.draft = tuple(token for word in words[count:] for token in word.tokens)
+            stable = count
+        self._starts.append((self.settled_until, len(self._stable) - (stable - count)))
 
     def _heard(self, words: Sequence[WrittenWord], emission: LogProbs) -> bool:
         """The second opinion: an encoder-decoder has words for noise, too."""

@@ -114,9 +114,10 @@ class Mixer:
         self._memory = self._memory * self._decay + 1
         mean = self._products / self._memory
         powers = np.diag(mean)
-        loudest = int(np.argmax(powers))
-        if powers[loudest] <= 0:
+        if powers.max() <= 0:
             return
+        # Of channels that are nearly as loud the first one decides, not a rounding.
+        loudest = int(np.argmax(powers >= 0.5 * powers.max()))
         self._since += 1
         free = self._since > self._hold
         norm = np.sqrt(powers * powers[loudest]) + 1e-30
