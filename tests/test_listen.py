@@ -108,7 +108,7 @@ def test_a_program_hears_from_the_call_on_and_gets_the_last_words(sound: Sound) 
     assert process.stdin
     assert process.stdout
     assert process.stdout.readline() == "loading\n"
-    audio, rate = soundfile.read(DEMO, dtype="float32")
+    audio, rate = soundfile.read(RECORDING, dtype="float32")
     sound.play(audio[: 9 * rate], rate)
     process.stdin.write("load\n")
     process.stdin.write("stop\n")

@@ -18,7 +18,7 @@ def run(capsys):
     """`streamer eval` with the embedded model: exit code, stdout and stderr."""
 
     def run(*arguments):
-        code = cli.main(["eval", *map(str, arguments), "--model", "embedded-sew"])
+        code = cli.main(["eval", "--model", "embedded-sew", *map(str, arguments)])
         told, errors = capsys.readouterr()
         return code, told, errors
 
