@@ -36,20 +36,19 @@ def align(text: Sequence[int], log_probs: LogProbs, vocabulary: Vocabulary) -> P
         parts = log_probs[:, vocabulary.delimiter] > log_probs[np.arange(len(silent)), silent]
         tokens[np.ix_(parts, loose)] = vocabulary.delimiter
     emission = np.take_along_axis(log_probs, tokens, axis=1).astype(np.float64)
-    may_skip = np.zeros(tokens.shape[1], bool)
-    may_skip[3::2] = np.diff(np.array(text, np.intp)) != 0
+    skipping = np.full(tokens.shape[1], -np.inf)
+    skipping[3::2] = np.where(np.diff(np.array(text, np.intp)) != 0, 0.0, -np.inf)
 
-    score = np.full(tokens.shape[1], -np.inf)
-    score[:2] = emission[0, :2]
+    # Two states that nothing comes from stand before the first.
+    scores = np.full(tokens.shape[1] + 2, -np.inf)
+    scores[2:4] = emission[0, :2]
     moves = np.zeros(tokens.shape, np.int8)
     for frame in range(1, len(emission)):
-        step = np.concatenate(([-np.inf], score[:-1]))
-        skip = np.where(
-            may_skip, np.concatenate(([-np.inf, -np.inf], score[:-2]))[: len(score)], -np.inf
-        )
-        ways = np.stack((score, step, skip))
-        moves[frame] = ways.argmax(axis=0)
-        score = ways.max(axis=0) + emission[frame]
+        score, step, skip = scores[2:], scores[1:-1], scores[:-2] + skipping
+        best = np.maximum(score, step)
+        moves[frame] = np.where(skip > best, 2, step > score)
+        scores[2:] = np.maximum(best, skip) + emission[frame]
+    score = scores[2:]
     state = len(score) - 1
     if len(score) > 1 and score[-2] > score[-1]:
         state -= 1

@@ -47,8 +47,6 @@ _SHAPE = WindowShape(
 _PREVIEW_TAIL = 3 * SAMPLE_RATE // 10
 """Zeros behind a preview: half of what is made up at its edge goes away."""
 _ROOM, _ROOM_LEVEL = SAMPLE_RATE // 5, np.float32(1e-3)
-_FOLLOWED = 3 * SAMPLE_RATE
-"""Previews up to here are followed too, for a second opinion on noise."""
 _MISSED_SHARE, _MISSED_LETTERS = 0.4, 8
 """A text with fewer than this share of the letters that the follower has, of so many at least, is
 asked for once more, with faint noise around it: now and then a writer says nothing of speech that
@@ -88,14 +86,15 @@ class WriterRecognizer:
         return WriterHypothesis(self.model, settings)
 
     def recognize(self, batch: Sequence[Window]) -> list[Reading]:
-        """Words and emissions; short and long previews alone are followed."""
+        """Words and, where the hypothesis needs them, emissions."""
         return [self._recognize(window) for window in batch]
 
     def _recognize(self, window: Window) -> Reading:
         samples = window.samples
         if window.kind == "preview":
             writing = self._writer.write(_followed_by(samples, _PREVIEW_TAIL), window.draft)
-            follow = len(samples) <= _FOLLOWED or len(samples) > _slide_after()
+            # Once words were believed, the follower is asked only where the window is to slide.
+            follow = not window.draft or len(samples) > _slide_after()
             return Reading(self._emission(samples) if follow else None, _words(writing))
         emission = self._emission(samples)
         writing = self._writer.write(samples, window.draft)
