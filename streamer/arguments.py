@@ -19,7 +19,7 @@ _VOICE = {
     "vad_frame_ms": "length of one voice decision: 10, 20 or 30",
     "min_speech_ms": "voiced time that opens an utterance",
     "pre_roll_ms": "audio before it that belongs to it",
-    "hangover_ms": "unvoiced time that ends it",
+    "hangover_ms": "unvoiced time that ends it; 0 takes the model's own",
     "max_utterance_s": "it is split where it grows longer",
     "min_certainty": "below this certainty, 0 to 1, it is taken for noise",
 }
