@@ -45,7 +45,6 @@ def spans(signal, *, detector=None, **options):
         detector or ByLevel(),
         step=STEP,
         margin=MARGIN,
-        hangover_falls=(0.2, 0.4),
     )
     found = []
     for boundary in listen(endpointer, signal):
@@ -66,9 +65,7 @@ def test_an_utterance_begins_before_its_first_voiced_frame_and_ends_after_its_la
 
 
 def test_a_boundary_is_told_by_the_frame_that_makes_it_sure():
-    endpointer = Endpointer(
-        Settings(hangover_ms=500), ByLevel(), step=STEP, margin=MARGIN, hangover_falls=(0.2, 0.4)
-    )
+    endpointer = Endpointer(Settings(hangover_ms=500), ByLevel(), step=STEP, margin=MARGIN)
     told = []
     for boundary in listen(endpointer, audio((2, QUIET), (1.5, LOUD), (2, QUIET))):
         if boundary:
@@ -170,9 +167,7 @@ def test_quiet_speech_in_a_silent_room_is_found():
 
 
 def test_a_click_before_a_gap_and_one_after_it_are_not_added_up():
-    endpointer = Endpointer(
-        Settings(hangover_ms=500), ByLevel(), step=STEP, margin=MARGIN, hangover_falls=(0.2, 0.4)
-    )
+    endpointer = Endpointer(Settings(hangover_ms=500), ByLevel(), step=STEP, margin=MARGIN)
     assert not any(listen(endpointer, audio((1, QUIET), (0.02, LOUD))))
     endpointer.skip_to(2 * SAMPLE_RATE)
     assert not any(listen(endpointer, audio((0.1, LOUD), (1, QUIET))))
@@ -184,7 +179,6 @@ def test_after_a_gap_nothing_continues_and_nothing_begins_earlier():
         ByLevel(),
         step=STEP,
         margin=MARGIN,
-        hangover_falls=(0.2, 0.4),
     )
     *_, before = listen(endpointer, audio((1, QUIET), (6, LOUD)))
     assert isinstance(before, Closed)
@@ -254,9 +248,7 @@ def test_utterances_follow_each_other_and_lie_in_the_audio_whatever_the_settings
 
 
 def test_an_end_that_was_fixed_stays_unless_more_is_said():
-    endpointer = Endpointer(
-        Settings(hangover_ms=600), ByLevel(), step=STEP, margin=MARGIN, hangover_falls=(0.2, 0.4)
-    )
+    endpointer = Endpointer(Settings(hangover_ms=600), ByLevel(), step=STEP, margin=MARGIN)
     for frame in np.split(audio((1, QUIET), (1, LOUD), (0.4, QUIET)), 120):
         endpointer.push(frame)
     assert not endpointer.end_is_fixed

@@ -5,8 +5,8 @@ frame stands out from the noise floor (the smallest smoothed level of the last s
 detector alone calls steady noise speech. Decisions pass through hysteresis: an utterance opens
 when enough recent frames are voiced, and stays open while a third of that number is. It begins
 `pre_roll` before its first voiced frame and ends when none has been voiced for `hangover`; most
-of that silence is not part of it. As the utterance grows long the hangover falls to a third: people
-who talk on hardly rest for all of it, and a breath is a better end than a split.
+of that silence is not part of it. In the second fifth of the maximum length the hangover falls to
+a third: people who talk on hardly rest for all of it, and a breath is a better end than a split.
 What comes soon after a breath *continues* the words before it. An utterance that reaches the
 maximum length is split at its quietest place.
 """
@@ -89,7 +89,6 @@ class Endpointer:
         detector: voice detector for frames of `settings.vad_frame_ms`.
         step: where an utterance may be cut, in samples from its beginning.
         margin: samples that must be left beyond both sides of a cut.
-        hangover_falls: between which shares of the maximum length the hangover falls to a third.
 
     Attributes:
         frame: samples of one decision.
@@ -104,7 +103,6 @@ class Endpointer:
         *,
         step: int,
         margin: int,
-        hangover_falls: tuple[float, float],
     ) -> None:
         self._detector = detector
         self._step, self._margin = step, margin
@@ -119,8 +117,6 @@ class Endpointer:
         self._hangover = samples_of(settings.hangover_ms - lag_ms)
         self._post_roll = samples_of(POST_ROLL_MS)
         self._longest = settings.max_utterance_s * SAMPLE_RATE
-        self._falls_from, falls_to = (round(share * self._longest) for share in hangover_falls)
-        self._falls_for = falls_to - self._falls_from
 
         self.position = 0
         self.utterance: Utterance | None = None
@@ -143,9 +139,9 @@ class Endpointer:
     def hangover(self) -> int:
         """Unvoiced samples that end the open utterance: fewer when it has become long."""
         assert self.utterance
-        surplus = max(0, self.position - self.utterance.start - self._falls_from)
-        surplus = min(surplus, self._falls_for)
-        return self._hangover - self._hangover * 2 * surplus // (3 * self._falls_for)
+        fifth = self._longest // 5
+        surplus = min(max(0, self.position - self.utterance.start - fifth), fifth)
+        return self._hangover - self._hangover * 2 * surplus // (3 * fifth)
 
     @property
     def end(self) -> int:

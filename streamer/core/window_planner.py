@@ -54,9 +54,7 @@ class WindowShape:
     has covered; others begin with the utterance, or where the hypothesis says that nothing changes
     any more.
 
-    `hangover_ms` of silence end an utterance where the settings do not say otherwise. It falls to a
-    third while the utterance grows from the first to the second of `hangover_falls`, which are
-    shares of its maximum length.
+    `hangover_ms` of silence end an utterance where the settings do not say otherwise.
     """
 
     grid: FrameGrid
@@ -64,7 +62,6 @@ class WindowShape:
     slides: bool = False
     edge: int = 0
     hangover_ms: int = 500
-    hangover_falls: tuple[float, float] = (0.2, 0.4)
 
 
 class WindowPlanner:
@@ -92,7 +89,6 @@ class WindowPlanner:
             detector,
             step=shape.grid.stride,
             margin=margin,
-            hangover_falls=shape.hangover_falls,
         )
         self._audio = _Audio()
         self._segment = 0  # the number of the open utterance, or of the next

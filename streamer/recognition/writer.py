@@ -33,14 +33,13 @@ RULES = WriterRules(
     short_cost=2.9,
     doubtful_share=0.6,
     doubtful_cost=1.9,
-    slide_after_ms=10_000,
-    slide_keep_ms=3_000,
+    slide_after_ms=6_000,
+    slide_keep_ms=2_500,
 )
 _STEP = SAMPLE_RATE // 50
 _SHAPE = WindowShape(
     FrameGrid(hop=_STEP, receptive=_STEP, stride=_STEP),
     hangover_ms=700,
-    hangover_falls=(1 / 3, 2 / 3),
 )
 """A writer needs the words around a word. Where 500 ms of silence end an utterance, 107 of those
 684 words are wrong, at 600 ms 102, at 700 ms 101, at 800 ms 99, and 98 in whole clips."""
