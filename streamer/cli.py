@@ -76,6 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except ImportError as error:
+        # A library written in C that was being loaded makes this of an interrupt.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return 128 + signal.SIGINT
+        raise
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -226,6 +231,7 @@ def _transcribe(options: argparse.Namespace) -> int:
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),
     )
     with bar:
         for path in options.files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
@@ -273,6 +274,23 @@ def test_a_record_folder_holds_what_was_heard(env: dict[str, str], tmp_path: Pat
     kept, _ = soundfile.read(folder / "audio.wav")
     told, _ = soundfile.read(DEMO)
     assert np.allclose(kept, told, atol=1e-4)
+
+
+def test_text_goes_to_the_file_while_a_terminal_shows_the_progress(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    ours, theirs = os.openpty()
+    with (tmp_path / "out.txt").open("w") as out, subprocess.Popen(
+        [sys.executable, "-m", "streamer", "transcribe", RECORDING],
+        env={**env, "TERM": "xterm"}, stdout=out, stderr=theirs,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # how a terminal's end is told on Linux
+            while os.read(ours, 65_536):
+                pass
+    os.close(ours)
+    assert process.returncode == 0
+    assert words((tmp_path / "out.txt").read_text())[:3] == words(TRUTH)[:3]
 
 
 def test_a_terminal_is_told_that_text_will_come(env: dict[str, str]) -> None:

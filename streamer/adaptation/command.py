@@ -113,7 +113,11 @@ def _with_progress(
     terminal = sys.stderr.isatty()
     began, estimated = time.monotonic(), False
     with Progress(
-        *columns, console=Console(stderr=True), transient=True, disable=not terminal
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not terminal,
+        redirect_stdout=sys.stdout.isatty(),
     ) as bar:
         task = bar.add_task("", total=1.0, loss=0.0)
 

@@ -63,6 +63,7 @@ def eval_command(
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),
     ) as bar:
         task = bar.add_task("offline", total=len(recordings) * (1 + len(chosen)))
 
