@@ -96,8 +96,10 @@ class WriterRecognizer:
             follow = not window.draft or len(samples) > _slide_after()
             return Reading(self._emission(samples) if follow else None, _words(writing))
         emission = self._emission(samples)
-        writing = self._writer.write(samples, window.draft)
         heard = sum(len(word.text) for word in decode(emission, self._follower.vocabulary))
+        if not heard:
+            return Reading(emission, ())  # whatever the writer made of it would not be believed
+        writing = self._writer.write(samples, window.draft)
         if heard >= _MISSED_LETTERS and _letters(writing) < _MISSED_SHARE * heard:
             again = self._writer.write(_in_room(samples))
             writing = max(writing, again, key=_letters)
