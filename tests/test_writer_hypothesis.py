@@ -18,6 +18,7 @@ RULES = WriterRules(
     settle_windows=3,
     settle_probability=0.5,
     settle_anyway_windows=5,
+    settle_behind=3,
     short_letters=5,
     short_cost=1.0,
     doubtful_share=0.5,
@@ -88,6 +89,16 @@ def test_a_word_is_stable_once_enough_windows_have_it_whatever_its_case_and_mark
     shown = previews(["abba cab feed", "Abba, cab feed", "Abba cab. feed bad"])
     assert shown[-1] == ("Abba cab. feed", "")
     assert previews(["abba?0.4 cab feed"] * 4)[-1] == ("", "abba?0.4 cab feed".replace("?0.4", ""))
+
+
+def test_a_word_that_comes_out_otherwise_each_time_holds_up_those_behind_it_only_for_a_while() -> (
+    None
+):
+    names = ["abba", "hab", "gabe", "cab", "dab", "fab"]
+    shown = previews([f"{name} feed bad head dad" for name in names])
+    assert [stable for stable, _ in shown[:-2]] == [""] * 4
+    assert shown[-2][0] == "dab feed bad head"
+    assert shown[-1][0] == shown[-2][0]
 
 
 def test_stable_words_stay_and_what_is_said_before_them_doubles_none() -> None:

@@ -43,7 +43,7 @@ class WriterRules:
     A tentative word is sure enough from a probability of `show_probability`, or of
     `agreed_probability` if the window before had it too. A word is stable once `settle_windows`
     windows in a row had it and it has a probability of `settle_probability`, or once
-    `settle_anyway_windows` had it.
+    `settle_anyway_windows` had it, or each of the `settle_behind` words that follow it.
 
     An utterance is speech if the follower is certain of its letters (`streamer.core.ctc.certainty`)
     as the settings ask. A text of up to `short_letters` must also cost `short_cost` at most to
@@ -59,6 +59,7 @@ class WriterRules:
     settle_windows: int
     settle_probability: float
     settle_anyway_windows: int
+    settle_behind: int
     short_letters: int
     short_cost: float
     doubtful_share: float
@@ -177,7 +178,13 @@ class WriterHypothesis:
         for index in range(self._first(len(words) - 1), len(words) - 1):
             often = self._counts[index] >= rules.settle_windows
             probable = words[index].probability >= rules.settle_probability
-            if not (often and probable) and self._counts[index] < rules.settle_anyway_windows:
+            # A name may come out otherwise each time; what follows it shows where it is.
+            behind = self._counts[index + 1 : index + 1 + rules.settle_behind]
+            passed = (
+                len(behind) == rules.settle_behind and min(behind) >= rules.settle_anyway_windows
+            )
+            here = self._counts[index] >= rules.settle_anyway_windows
+            if not (often and probable) and not here and not passed:
                 return
             self._stable.append(words[index].text)
 

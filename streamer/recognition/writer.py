@@ -29,6 +29,7 @@ RULES = WriterRules(
     settle_windows=3,
     settle_probability=0.7,
     settle_anyway_windows=9,
+    settle_behind=3,
     short_letters=8,
     short_cost=2.9,
     doubtful_share=0.6,
