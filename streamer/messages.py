@@ -97,7 +97,8 @@ class Window:
 class WrittenWord:
     """A word as an encoder-decoder wrote it, punctuation attached.
 
-    `tokens` are its ids, `probability` the smallest of theirs, 0 … 1.
+    `tokens` are its ids, `probability` is that of the least probable one, 0 … 1; tokens without a
+    letter or digit do not count in a word that has others.
     """
 
     text: str

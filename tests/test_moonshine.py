@@ -103,8 +103,7 @@ def test_recorded_speech_is_written_with_case_and_punctuation(moonshine, speech_
     assert writing.text.endswith((".", "?", "!"))
     assert writing.ended == "end"
     assert len(writing.tokens) == len(writing.probabilities)
-    covered = [at for word in writing.words for at in range(word.first, word.end)]
-    assert covered == list(range(len(writing.tokens)))
+    assert tuple(token for word in writing.words for token in word.tokens) == writing.tokens
     assert all(0 < word.probability <= 1 for word in writing.words)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime
 
 from streamer.errors import ModelError
-from streamer.messages import SAMPLE_RATE
+from streamer.messages import SAMPLE_RATE, WrittenWord
 from streamer.recognition.moonshine_decoder import Decoder
 from streamer.recognition.moonshine_files import DECODER, ENCODER, TOKENIZER, Tokenizer, verify
 
@@ -39,20 +39,6 @@ _LOOP_TOKENS, _LOOP_TURNS = 12, 3
 """A loop: so many tokens at least, in so many turns at least. People say "no, no, no"."""
 _RESUMED = 8
 """Tokens of a draft to try again after a difference: one costs a seventh of a step of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenWord:
-    """A word as written, case and attached punctuation included.
-
-    Its tokens are `first` (inclusive) to `end` (exclusive). `probability` is that of its least
-    probable token; tokens without a letter or digit do not count in a word that has others.
-    """
-
-    text: str
-    probability: float
-    first: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +164,8 @@ class Moonshine:
                 for at in range(first, end)
                 if any(letter.isalnum() for letter in self._tokenizer.spell((tokens[at],)))
             ]
-            words.append(WrittenWord(text, min(counted or probabilities[first:end]), first, end))
+            probability = min(counted or probabilities[first:end])
+            words.append(WrittenWord(text, tuple(tokens[first:end]), probability))
         return Writing(tuple(tokens), tuple(probabilities), end_probability, ended, tuple(words))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from streamer.core.ctc import FrameGrid, decode
 from streamer.core.window_planner import PADDING_LEVEL, WindowShape
 from streamer.core.writer_hypothesis import WriterHypothesis, WriterModel, WriterRules
-from streamer.messages import SAMPLE_RATE, Reading, WrittenWord
+from streamer.messages import SAMPLE_RATE, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ class WriterRecognizer:
             writing = self._writer.write(_followed_by(samples, _PREVIEW_TAIL), window.draft)
             # Once words were believed, the follower is asked only where the window is to slide.
             follow = not window.draft or len(samples) > _slide_after()
-            return Reading(self._emission(samples) if follow else None, _words(writing))
+            return Reading(self._emission(samples) if follow else None, writing.words)
         emission = self._emission(samples)
         heard = sum(len(word.text) for word in decode(emission, self._follower.vocabulary))
         if not heard:
@@ -104,7 +104,7 @@ class WriterRecognizer:
         if heard >= _MISSED_LETTERS and _letters(writing) < _MISSED_SHARE * heard:
             again = self._writer.write(_in_room(samples))
             writing = max(writing, again, key=_letters)
-        return Reading(emission, _words(writing))
+        return Reading(emission, writing.words)
 
     def _emission(self, samples: Samples) -> LogProbs:
         grid = self._follower.grid
@@ -132,10 +132,3 @@ def _in_room(samples: Samples) -> Samples:
 
 def _letters(writing: Writing) -> int:
     return sum(letter.isalpha() for word in writing.words for letter in word.text)
-
-
-def _words(writing: Writing) -> tuple[WrittenWord, ...]:
-    return tuple(
-        WrittenWord(word.text, writing.tokens[word.first : word.end], word.probability)
-        for word in writing.words
-    )
