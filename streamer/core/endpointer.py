@@ -150,7 +150,9 @@ class Endpointer:
         if self._end is not None:
             return self._end
         room = max(0, self.hangover - self._step - self.frame)
-        return self.utterance.last_voiced + min(self._post_roll, room)
+        end = self.utterance.last_voiced + min(self._post_roll, room)
+        # A split may lie behind the last voiced frame: nothing was said in what is left.
+        return max(end, self.utterance.start)
 
     @property
     def end_is_fixed(self) -> bool:
