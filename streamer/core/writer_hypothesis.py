@@ -121,7 +121,7 @@ class WriterHypothesis:
         ahead = [_plain(word) for word in self._stable[self._kept : self._starts[-1][1]]]
         rest = words[_behind(ahead, self._newest) :]
         self.draft = tuple(token for word in rest for token in word.tokens)
-        opening = self._opening(window)
+        opening = _Opening(window.continues)
         spelled = opening([*self._stable, *shown])
         stable = len(self._stable)
         return Preview(tuple(spelled[:stable]), tuple(spelled[stable:]))
@@ -132,7 +132,7 @@ class WriterHypothesis:
         assert emission is not None
         if not self._heard(words, emission):
             words = ()
-        text = self._opening(window)([word.text for word in words])
+        text = _Opening(window.continues)([word.text for word in words])
         hop, start = self._model.grid.hop, window.start
         times = [
             (start + first * hop, start + end * hop)
@@ -239,9 +239,6 @@ class WriterHypothesis:
         if cost is None:  # digits alone
             return sure >= least
         return cost <= (rules.short_cost if sure >= least else rules.doubtful_cost)
-
-    def _opening(self, window: Window) -> _Opening:
-        return _Opening(continues=window.continues)
 
     def _samples(self, rule: str) -> int:
         milliseconds: int = getattr(self._model.rules, rule)
