@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamer.messages import Reading, Window, Word
 
 
@@ -73,3 +75,17 @@ def contradicted(stable: list[str], final: list[str]) -> int:
                 )
             )
     return min(row)[1]
+
+
+def beginning(shown: Sequence[str], words: Sequence[str]) -> int:
+    """How many of `words` what was `shown` stands for: the beginning of fewest edits.
+
+    Of several the longest: a wrong last word more likely stands for another than beside one.
+    """
+    row = list(range(len(words) + 1))
+    for i, word in enumerate(shown, start=1):
+        above, row = row, [i]
+        for j, other in enumerate(words, start=1):
+            row.append(min(above[j - 1] + (word != other), above[j] + 1, row[j - 1] + 1))
+    least = min(row)
+    return max(j for j, edits in enumerate(row) if edits == least)

@@ -24,7 +24,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from streamer.core.ctc import certainty
-from streamer.core.hypothesis import FinalText, Preview, contradicted
+from streamer.core.hypothesis import FinalText, Preview, beginning, contradicted
 from streamer.core.word_times import spelling_cost, word_frames
 from streamer.messages import SAMPLE_RATE, Word
 
@@ -119,7 +119,7 @@ class WriterHypothesis:
         if newest and long and reading.emission is not None:
             self._slide(window, words, reading.emission)
         ahead = [_plain(word) for word in self._stable[self._kept : self._starts[-1][1]]]
-        rest = words[_behind(ahead, self._newest) :]
+        rest = words[beginning(ahead, self._newest) :]
         self.draft = tuple(token for word in rest for token in word.tokens)
         opening = _Opening(window.continues)
         spelled = opening([*self._stable, *shown])
@@ -169,7 +169,7 @@ class WriterHypothesis:
     def _first(self, end: int | None = None) -> int:
         """Which of the window's words is the first behind the stable ones."""
         stable = [_plain(word) for word in self._stable[self._kept :]]
-        return _behind(stable, self._newest[:end])
+        return beginning(stable, self._newest[:end])
 
     def _settle(self, words: Sequence[WrittenWord]) -> None:
         """Let `_stable` grow by the words that were there often enough."""
@@ -272,17 +272,6 @@ def _plain(word: str) -> str:
     """A word as it is compared: without case and punctuation."""
     bare = "".join(letter for letter in word if letter.isalnum() or letter in "'’").upper()
     return bare or word
-
-
-def _behind(known: Sequence[str], words: Sequence[str]) -> int:
-    """How many of `words` are the `known` ones: the beginning of fewest edits, the longest such."""
-    row = list(range(len(words) + 1))
-    for i, word in enumerate(known, start=1):
-        above, row = row, [i]
-        for j, other in enumerate(words, start=1):
-            row.append(min(above[j - 1] + (word != other), above[j] + 1, row[j - 1] + 1))
-    least = min(row)
-    return max(j for j, edits in enumerate(row) if edits == least)
 
 
 def _inside(times: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from streamer.core.hypothesis import contradicted
+from streamer.core.hypothesis import beginning, contradicted
 from streamer.evaluation.metrics import scored
 from streamer.messages import Event, Final, Partial
 
@@ -215,16 +215,7 @@ def _misplaced(final: Sequence[str], shown: Sequence[str]) -> Counter[tuple[int,
 
 
 def _beginning(whole: Sequence[str], shown: Sequence[str]) -> Sequence[str]:
-    """The beginning of `whole` that `shown` is nearest to: a partial has not come to the end.
-
-    Of several the longest: a wrong last word more likely stands for another than beside one.
-    """
+    """The beginning of `whole` that `shown` is nearest to: a partial has not come to the end."""
     # What is more than twice as long differs in more words than nothing at all does.
     whole = whole[: 2 * len(shown)]
-    row = list(range(len(whole) + 1))
-    for i, word in enumerate(shown, start=1):
-        above, row = row, [i]
-        for j, other in enumerate(whole, start=1):
-            row.append(min(above[j - 1] + (word != other), above[j] + 1, row[j - 1] + 1))
-    least = min(row)
-    return whole[: max(j for j, edits in enumerate(row) if edits == least)]
+    return whole[: beginning(shown, whole)]
