@@ -11,7 +11,8 @@ run: setup-run
 	@trap : INT; $(BIN)/streamer listen --or-demo $(ARGS) || [ $$? -eq 130 ]
 
 test: lint
-	$(BIN)/python -m pytest
+# Two at a time: much of what the tests do is wait for sound and for processes.
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 bench: setup-run
 	$(BIN)/streamer bench $(ARGS)
