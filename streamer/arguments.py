@@ -25,8 +25,8 @@ _VOICE = {
 }
 _PREVIEWS = {
     "preview_ms": "time between two looks at an utterance",
-    "preview_window_ms": "how far back such a look reaches",
-    "right_context_ms": "a word this far from the newest audio may become stable",
+    "preview_window_ms": "how far back such a look reaches, of a CTC model",
+    "right_context_ms": "a word this far from the newest audio may become stable, of a CTC model",
 }
 _NUMBERS = {
     **_VOICE,
@@ -117,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     text.add_argument_group("text").add_argument(
         "--raw",
         action=argparse.BooleanOptionalAction,
-        help="capitals, as the model spells, or sentence case (the default)",
+        help="of a CTC model: capitals, as it spells, or sentence case (the default)",
     )
 
     device = _Parser(add_help=False)

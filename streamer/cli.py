@@ -223,6 +223,9 @@ def _transcribe(options: argparse.Namespace) -> int:
     recognizer = None
     code = 0
     names = _output_names(options.files)
+    for path, name in names.items():
+        if options.output_dir and name not in (path.stem, path.name):
+            _say(f"streamer: {path}: becomes {name}, others are called {path.name} too")
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -233,19 +236,20 @@ def _transcribe(options: argparse.Namespace) -> int:
         disable=not sys.stderr.isatty(),
         redirect_stdout=sys.stdout.isatty(),
     )
-    with bar:
+    with _signals() as signals, bar:
         for path in options.files:
             task = bar.add_task(path.name, total=None)
             try:
                 with AudioFile(path) as file:
                     bar.update(task, total=file.frames / file.rate)
-                recognizer = recognizer or load_recognizer(settings, checkpoint=checkpoint)
-                transcript = transcribe(
-                    path,
-                    recognizer=recognizer,
-                    settings=settings,
-                    progress=partial(_advance, bar, task),
-                )
+                    recognizer = recognizer or load_recognizer(settings, checkpoint=checkpoint)
+                    signals.then(file.stop)
+                    transcript = transcribe(
+                        file,
+                        recognizer=recognizer,
+                        settings=settings,
+                        progress=partial(_advance, bar, task),
+                    )
             except InputError as error:
                 # One bad file among many does not stop the others.
                 bar.console.print(f"streamer: {error}", markup=False, soft_wrap=True)
@@ -256,7 +260,12 @@ def _transcribe(options: argparse.Namespace) -> int:
             if not transcript.segments:
                 line = f"streamer: {path}: no speech in it"
                 bar.console.print(line, markup=False, soft_wrap=True)
+            if signals.received:
+                line = f"streamer: {path}: stopped after {transcript.duration:.1f} s"
+                bar.console.print(line, markup=False, soft_wrap=True)
             _deliver(transcript, path, names[path], options)
+            if signals.received:
+                return 128 + signals.received
     return code
 
 
@@ -329,9 +338,14 @@ def _devices(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from streamer.sources.doctor import check_audio, check_system
 
-    settings = _settings(options)
     marks = {"ok": "ok     ", "warning": "look   ", "problem": "PROBLEM"}
     code = 0
+    try:
+        settings = _settings(options)
+    except SettingsError as error:
+        # What else is wrong can be found with the defaults.
+        print(f"{marks['problem']}  settings: {error}", flush=True)
+        settings, code = Settings(), error.exit_code
     for exit_code, checks in (
         (1, check_system()),
         (DeviceError.exit_code, check_audio(settings.device)),
@@ -490,6 +504,8 @@ class _Signals:
     def then(self, stop: Callable[[], None]) -> None:
         """From now on a signal calls `stop`; one before that interrupts."""
         self._stop = stop
+        if self.received:
+            stop()
 
     def __call__(self, number: int, _: object) -> None:
         if self._stop is None or self.received:

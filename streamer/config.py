@@ -93,9 +93,9 @@ class Settings:
     preview_ms: int = 320
     """Time between two looks at an utterance that is still being spoken."""
     preview_window_ms: int = 2_600
-    """How far back such a look reaches."""
+    """How far back such a look reaches, of a CTC model; a writer hears the utterance so far."""
     right_context_ms: int = 320
-    """A word this far from the newest audio may become stable."""
+    """A word this far from the newest audio may become stable, of a CTC model."""
     min_certainty: float = 0.25
     """An utterance whose letters the recognizer is less certain of is taken for noise."""
     hotwords: Path | None = None
@@ -104,7 +104,7 @@ class Settings:
     """A word n-gram model (ARPA, or gzipped) that helps to read; `none` for none. If not given, the
     model's own is used if it has one."""
     raw: bool = False
-    """Print the model's own spelling instead of sentence case."""
+    """Print a CTC model's own spelling instead of sentence case."""
     format: str = "console"
     """How `streamer listen` writes: `console` for people, `text` for finished lines only, `jsonl`
     for one JSON object a line."""

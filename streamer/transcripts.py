@@ -35,7 +35,7 @@ class Transcript:
 
 
 def transcribe(
-    audio: str | Path | npt.ArrayLike,
+    audio: str | Path | AudioFile | npt.ArrayLike,
     rate: int | None = None,
     *,
     recognizer: Recognizer | None = None,
@@ -45,8 +45,8 @@ def transcribe(
     """Transcribe a file or an array.
 
     Args:
-        audio: path of a file that libsndfile reads; or samples, float32 within -1 … 1 or int16,
-            of shape (n,) or (n, channels).
+        audio: path of a file that libsndfile reads, or an opened one, whose `stop` ends it early;
+            or samples, float32 within -1 … 1 or int16, of shape (n,) or (n, channels).
         rate: samples a second of an array, which needs it; files know theirs.
         recognizer: from `load_recognizer`, to be shared between calls; loaded when not given.
         settings: defaults where not given; `load_settings()` for those of the command line.
@@ -61,6 +61,8 @@ def transcribe(
     if isinstance(audio, str | Path):
         with AudioFile(audio) as file:
             return _transcribe(file, file.rate, recognizer, settings, progress)
+    if isinstance(audio, AudioFile):
+        return _transcribe(audio, audio.rate, recognizer, settings, progress)
     if rate is None:
         raise InputError("samples alone do not tell their rate; give it: transcribe(audio, rate)")
     return _transcribe([audio], rate, recognizer, settings, progress)

@@ -172,6 +172,7 @@ def test_files_of_one_name_do_not_overwrite_each_other(env: dict[str, str], tmp_
     assert done.returncode == 0, done.stderr
     texts = {path.name: len(path.read_text().split()) for path in (tmp_path / "out").iterdir()}
     assert sorted(texts) == ["a.flac.txt", "a.wav-1.txt", "a.wav-2.txt"]
+    assert [line.split()[3] for line in done.stderr.splitlines()] == ["a.wav-1,", "a.wav-2,"]
     assert len(set(texts.values())) == 3
 
 
@@ -352,6 +353,14 @@ def test_an_unknown_setting_names_its_neighbour(env: dict[str, str], tmp_path: P
     assert "hangover_ms" in done.stderr
 
 
+def test_doctor_names_a_bad_setting_and_goes_on(env: dict[str, str]) -> None:
+    done = streamer({**env, "STREAMER_HANGOVER_SM": "500"}, "doctor")
+    assert done.returncode == 2
+    problem, *rest = done.stdout.splitlines()
+    assert problem.startswith("PROBLEM  settings: STREAMER_HANGOVER_SM=500")
+    assert any("model files" in line for line in rest)
+
+
 def test_the_file_of_settings_says_how_to_write_and_where_to_record(
     env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -435,6 +444,31 @@ def test_an_interrupt_finishes_the_pending_words(env: dict[str, str], number: in
     assert words(lines[-2]["text"])[:2] == words(TRUTH)[:2]
     left = soundfile.info(RECORDING).duration - lines[-1]["captured"]
     assert left > 1, "an interrupt must not wait for the recording's end"
+
+
+def test_an_interrupt_keeps_what_was_transcribed(env: dict[str, str], tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+from streamer import cli
+
+def interrupt(bar, task, seconds, advance=cli._advance):
+    advance(bar, task, seconds)
+    if 10 <= seconds < 10.1:
+        os.kill(os.getpid(), signal.SIGINT)
+
+cli._advance = interrupt
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    command = [sys.executable, "-c", program, "transcribe", str(RECORDING), str(DEMO)]
+    done = subprocess.run(
+        [*command, "--output-dir", str(tmp_path)],
+        env=env, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 128 + signal.SIGINT
+    assert one_line(done.stderr)
+    assert "stopped after 10." in done.stderr
+    (written,) = tmp_path.iterdir()
+    assert words(written.read_text())[:4] == words(TRUTH)[:4]
 
 
 def test_a_reader_that_leaves_is_no_error(env: dict[str, str]) -> None:

@@ -251,6 +251,14 @@ def test_dropped_previews_change_no_final(remembering, recording):
     )
 
 
+def test_nothing_can_be_fed_after_the_end(remembering, recording):
+    transcriber = Transcriber(remembering, SAMPLE_RATE)
+    events = transcriber.finish()
+    with pytest.raises(ValueError, match="has ended"):
+        transcriber.feed(recording[:1_600])
+    assert [event.captured for event in events] == [0]
+
+
 def test_unwanted_previews_are_not_recognized(remembering, recording):
     transcriber = Transcriber(remembering, SAMPLE_RATE, wants_previews=lambda: False)
     events = [*transcriber.feed(recording), *transcriber.finish()]

@@ -150,20 +150,28 @@ def test_words_need_letters_that_the_follower_hears(
 
 
 @pytest.mark.parametrize(
-    ("continues", "text", "opening"),
+    ("before", "split", "continues", "text", "opening"),
     [
-        (False, "Bad cab", "Bad cab"),
-        (True, "Bad cab", "bad cab"),
-        (True, "I'd bake a cab", "I'd bake a cab"),
-        (True, "BBC fed", "BBC fed"),
+        ("A cab,", False, False, "Bad cab", "Bad cab"),
+        ("A cab,", False, True, "Bad cab", "bad cab"),
+        ("A cab,", False, True, "I'd bake a cab", "I'd bake a cab"),
+        ("A cab,", False, True, "BBC fed", "BBC fed"),
+        ("A cab.", False, True, "Bad cab", "Bad cab"),
+        ("A cab!", False, True, "Bad cab", "Bad cab"),
+        ("A cab.", True, True, "Bad cab", "bad cab"),
+        ("A cab!", True, True, "Bad cab", "Bad cab"),
     ],
 )
 def test_what_continues_a_sentence_opens_with_no_capital(
-    continues: bool, text: str, opening: str
+    before: str, split: bool, continues: bool, text: str, opening: str
 ) -> None:
+    one, words = hypothesis(), written(before)
+    cut = one.close(window("final", split=split), Reading(followed(words, 60), words))
+    # The full stop of a cut utterance is the writer's way to end any window.
+    assert cut.raw == (before.removesuffix(".") if split else before)
     words = written(text)
     heard = Reading(followed(words, 60), words)
-    final = hypothesis().close(window("final", continues=continues), heard)
+    final = one.following().close(window("final", continues=continues), heard)
     assert final.raw == " ".join(word.word for word in final.words) == opening
 
 

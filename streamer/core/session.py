@@ -108,6 +108,7 @@ class Session:
         self._events: list[Event] = []
         self._unbroken_from = 0  # no audio is missing since this source sample
         self._received = 0
+        self._finished = False
         self._lost = 0
         self._speech = 0
         self._retracted = 0
@@ -122,8 +123,10 @@ class Session:
 
         Raises:
             InputError: a sample is not a finite number; the blocks before are not affected.
-            ValueError: the item does not begin where the one before ended.
+            ValueError: the item does not begin where the one before ended, or the stream has ended.
         """
+        if self._finished:
+            raise ValueError("the stream has ended")
         if item.start != self._received:
             raise ValueError(f"expected sample {self._received}, got {item.start}")
         if isinstance(item, Gap):
@@ -137,6 +140,7 @@ class Session:
     def finish(self) -> None:
         """End the stream; nothing may be fed afterwards. The last event will be the account."""
         self._flush()
+        self._finished = True
         self._queue.append(_Due(None))
 
     def pending(self, now: float | None = None) -> list[Window]:

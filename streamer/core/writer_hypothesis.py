@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from streamer.messages import LogProbs, Reading, Window, WrittenWord
 
 
+_SENTENCE_ENDS = (".", "!", "?", '."', '!"', '?"', ".'", "!'", "?'")
+
+
 @dataclass(frozen=True, slots=True)
 class WriterRules:
     """How live text is made of one writer's words; chosen by `training/writer_rules.py`.
@@ -87,11 +90,15 @@ class WriterHypothesis:
     Args:
         model: its recognizer's.
         settings: of which `min_certainty` is read.
+        after_sentence: whether the utterance before ended with a whole sentence.
     """
 
-    def __init__(self, model: WriterModel, settings: Settings) -> None:
+    def __init__(
+        self, model: WriterModel, settings: Settings, *, after_sentence: bool = False
+    ) -> None:
         self._model = model
         self._settings = settings
+        self._after_sentence = after_sentence
         self._is_speech = False
         # Where windows began, and how many stable words lie before: whole ones come back to the
         # beginning, and those that were asked for before a slide begin where the ones before did.
@@ -121,8 +128,7 @@ class WriterHypothesis:
         ahead = [_plain(word) for word in self._stable[self._kept : self._starts[-1][1]]]
         rest = words[beginning(ahead, self._newest) :]
         self.draft = tuple(token for word in rest for token in word.tokens)
-        opening = _Opening(window.continues)
-        spelled = opening([*self._stable, *shown])
+        spelled = self._spelled(window, [*self._stable, *shown])
         stable = len(self._stable)
         return Preview(tuple(spelled[:stable]), tuple(spelled[stable:]))
 
@@ -132,7 +138,8 @@ class WriterHypothesis:
         assert emission is not None
         if not self._heard(words, emission):
             words = ()
-        text = _Opening(window.continues)([word.text for word in words])
+        text = self._spelled(window, [word.text for word in words])
+        self._after_sentence = not text or text[-1].endswith(_SENTENCE_ENDS)
         hop, start = self._model.grid.hop, window.start
         times = [
             (start + first * hop, start + end * hop)
@@ -154,8 +161,23 @@ class WriterHypothesis:
         )
 
     def following(self) -> WriterHypothesis:
-        """One that knows nothing: a writer hears each utterance by itself."""
-        return WriterHypothesis(self._model, self._settings)
+        """One that knows how the text ended: a writer hears each utterance by itself."""
+        return WriterHypothesis(self._model, self._settings, after_sentence=self._after_sentence)
+
+    def _spelled(self, window: Window, words: Sequence[str]) -> list[str]:
+        """The words of an utterance: what goes on with a sentence begins with no capital.
+
+        A writer gives every window one. "I" and words with a capital further in keep theirs.
+        """
+        spelled = list(words)
+        if window.continues and not self._after_sentence and spelled:
+            first = spelled[0]
+            if not (_plain(first).split("'")[0] == "I" or first[1:] != first[1:].lower()):
+                spelled[0] = first[:1].lower() + first[1:]
+        if window.split and spelled:
+            # Nobody paused where the utterance was cut; the writer ends every window like that.
+            spelled[-1] = spelled[-1].rstrip(".") or spelled[-1]
+        return spelled
 
     def _count(self, words: list[str]) -> None:
         """Note the window's words, and how often each has been there."""
@@ -243,24 +265,6 @@ class WriterHypothesis:
     def _samples(self, rule: str) -> int:
         milliseconds: int = getattr(self._model.rules, rule)
         return milliseconds * SAMPLE_RATE // 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """Spells an utterance's words: what `continues` a sentence begins with no capital.
-
-    A writer gives every window one. "I" and words with a capital further in keep theirs.
-    """
-
-    continues: bool
-
-    def __call__(self, words: Sequence[str]) -> list[str]:
-        spelled = list(words)
-        if self.continues and spelled:
-            first = spelled[0]
-            if not (_plain(first).split("'")[0] == "I" or first[1:] != first[1:].lower()):
-                spelled[0] = first[:1].lower() + first[1:]
-        return spelled
 
 
 def _written(reading: Reading) -> tuple[WrittenWord, ...]:

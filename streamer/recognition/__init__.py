@@ -129,7 +129,10 @@ def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer
     follower = CtcRecognizer(resolve(EMBEDDED_MODEL), accelerator="cpu", threads=settings.threads)
     writer = Moonshine(checkpoint.folder, threads=settings.threads or 1)
     for name in ("hotwords", "lm"):
-        if getattr(settings, name) not in (None, NO_LM):
+        path = getattr(settings, name)
+        if path not in (None, NO_LM):
+            if not path.is_file():
+                raise SettingsError(f"{path}: no such file; {name} names one")
             warnings.warn(
                 f"{name}: {checkpoint.name} makes no use of it; `--model {EMBEDDED_MODEL}` does",
                 StreamerWarning,

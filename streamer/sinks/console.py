@@ -206,7 +206,9 @@ class Console:
         frame = []
         hide = ""
         if self._in_foreground():
-            frame = [self._styled(row) for row in self._region(width, max(1, size.lines - 1))]
+            # Where the window becomes half as wide, terminals break each row in two. What they
+            # push off the screen then cannot be erased any more.
+            frame = [self._styled(row) for row in self._region(width, max(1, size.lines // 2))]
             hide, self._resumed = _HIDE if self._resumed else "", False
         if above is None and frame == self._frame and size == self._size:
             return
@@ -300,7 +302,7 @@ def _summary(ended: SessionEnded) -> str:
     if not ended.retracted:
         return summary
     words = "word" if ended.retracted == 1 else "words"
-    return f"{summary}; {ended.retracted} settled {words} changed"
+    return f"{summary}; {ended.retracted} {words} changed after settling"
 
 
 def _terminal_size(stream: TextIO) -> os.terminal_size:
