@@ -78,7 +78,8 @@ class Window:
     talk goes on behind `speech_end`. One that `continues` follows such a cut, or a pause that was
     shorter than the hangover: it opens no sentence. `due` is the model sample whose arrival asked
     for the window, so that lag can be measured. `draft` holds the tokens that the segment's
-    last reading gave: they make a decoder faster and never change its text.
+    last reading gave: they make a decoder faster and never change its text. What is heard with less
+    than `min_certainty` will be taken for noise, so that its text need not be worked out.
     """
 
     segment: int
@@ -91,6 +92,7 @@ class Window:
     continues: bool
     due: int
     draft: tuple[int, ...] = ()
+    min_certainty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,7 @@ def test_a_session_in_a_terminal(sound: Sound) -> None:
     sound.play(audio, rate, wait=False)
     first = " ".join(TRUTH.splitlines()[:3])
     # A frame may be read in two pieces: the status line stands below the words.
-    live = terminal.watch(lambda shown: mostly(first, shown) and "dB" in shown)
+    terminal.watch(lambda shown: mostly(first, shown) and "dB" in shown)
     assert terminal.screen.cursor.hidden
     terminal.process.sendintr()
     last = terminal.end()

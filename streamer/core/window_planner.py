@@ -79,6 +79,7 @@ class WindowPlanner:
     ) -> None:
         self._grid = shape.grid
         self._shape = shape
+        self._min_certainty = settings.min_certainty
         self._previews = previews
         self._context = shape.context
         self._cadence = _on_stride(samples_of(settings.preview_ms), shape.grid)
@@ -231,6 +232,7 @@ class WindowPlanner:
             split=split,
             continues=utterance.continues,
             due=self._endpointer.position,
+            min_certainty=self._min_certainty,
         )
 
 

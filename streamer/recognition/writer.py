@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.core.ctc import FrameGrid, decode
+from streamer.core.ctc import FrameGrid, certainty, decode
 from streamer.core.window_planner import PADDING_LEVEL, WindowShape
 from streamer.core.writer_hypothesis import WriterHypothesis, WriterModel, WriterRules
 from streamer.messages import SAMPLE_RATE, Reading
@@ -90,16 +90,19 @@ class WriterRecognizer:
         return [self._recognize(window) for window in batch]
 
     def _recognize(self, window: Window) -> Reading:
-        samples = window.samples
-        if window.kind == "preview":
-            writing = self._writer.write(_followed_by(samples, _PREVIEW_TAIL), window.draft)
-            # Once words were believed, the follower is asked only where the window is to slide.
-            follow = not window.draft or len(samples) > _slide_after()
-            return Reading(self._emission(samples) if follow else None, writing.words)
-        emission = self._emission(samples)
+        samples, preview = window.samples, window.kind == "preview"
+        emission = None
+        # Once words were believed, the follower is asked only where the window is to slide.
+        if not (preview and window.draft and len(samples) <= _slide_after()):
+            emission = self._emission(samples)
+            least = RULES.doubtful_share * window.min_certainty
+            if certainty(emission, self._follower.vocabulary) <= least:
+                return Reading(emission, ())  # whatever is written of it would not be believed
+        if preview:
+            tailed = _followed_by(samples, _PREVIEW_TAIL)
+            return Reading(emission, self._writer.write(tailed, window.draft).words)
+        assert emission is not None
         heard = sum(len(word.text) for word in decode(emission, self._follower.vocabulary))
-        if not heard:
-            return Reading(emission, ())  # whatever the writer made of it would not be believed
         writing = self._writer.write(samples, window.draft)
         if heard >= _MISSED_LETTERS and _letters(writing) < _MISSED_SHARE * heard:
             again = self._writer.write(_in_room(samples))
