@@ -96,6 +96,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="where the model runs"
     )
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads for the model")
+    group.add_argument(
+        "--adapter",
+        action=argparse.BooleanOptionalAction,
+        help="previews by weights that know where audio ends, of moonshine-tiny (the default)",
+    )
 
     expected = _Parser(add_help=False)
     group = expected.add_argument_group("words to expect")

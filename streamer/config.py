@@ -98,6 +98,8 @@ class Settings:
     """A word this far from the newest audio may become stable, of a CTC model."""
     min_certainty: float = 0.25
     """An utterance whose letters the recognizer is less certain of is taken for noise."""
+    adapter: bool = True
+    """Whether previews of `moonshine-tiny` are written by weights that know where audio ends."""
     hotwords: Path | None = None
     """A text file, one word or phrase a line, that is to be expected."""
     lm: Path | None = None

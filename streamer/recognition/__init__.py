@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from streamer.config import EMBEDDED_MODEL, NO_LM, Settings
 from streamer.errors import SettingsError, StreamerWarning
-from streamer.recognition.checkpoint_files import read_calibration
+from streamer.recognition.checkpoint_files import EMBEDDED_FOLDER, read_calibration
 from streamer.recognition.checkpoints import Checkpoint, resolve
-from streamer.recognition.moonshine_files import holds_moonshine
+from streamer.recognition.moonshine_files import CUT_ADAPTER, holds_moonshine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,7 @@ def load_recognizer(
 
     Args:
         model: as in the settings; or settings, of which `model`, `accelerator`,
-            `threads`, `hotwords` and `lm` are read; the default model when not given.
+            `threads`, `adapter`, `hotwords` and `lm` are read; the default model when not given.
         checkpoint: what `resolve` gave, where it was called before. Otherwise it is called here.
 
     Raises:
@@ -127,7 +127,8 @@ def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer
     from streamer.recognition.writer import WriterRecognizer
 
     follower = CtcRecognizer(resolve(EMBEDDED_MODEL), accelerator="cpu", threads=settings.threads)
-    writer = Moonshine(checkpoint.folder, threads=settings.threads or 1)
+    adapter = EMBEDDED_FOLDER / CUT_ADAPTER if settings.adapter else None
+    writer = Moonshine(checkpoint.folder, threads=settings.threads or 1, adapter=adapter)
     for name in ("hotwords", "lm"):
         path = getattr(settings, name)
         if path not in (None, NO_LM):

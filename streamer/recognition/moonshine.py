@@ -22,8 +22,9 @@ import onnxruntime
 
 from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE, WrittenWord
-from streamer.recognition.moonshine_decoder import Decoder
+from streamer.recognition.moonshine_decoder import Adapter, Decoder
 from streamer.recognition.moonshine_files import DECODER, ENCODER, TOKENIZER, Tokenizer, verify
+from streamer.recognition.ort_format import OrtFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,12 +66,13 @@ class Writing:
 class Moonshine:
     """A loaded model: immutable, and shared by threads."""
 
-    def __init__(self, folder: Path, *, threads: int = 1) -> None:
+    def __init__(self, folder: Path, *, threads: int = 1, adapter: Path | None = None) -> None:
         """Load the model.
 
         Args:
             folder: holds its three files.
             threads: that one call of `write` may use.
+            adapter: of the decoder, for windows that end while somebody speaks.
 
         Raises:
             ModelError: a file is missing, damaged or another model's.
@@ -81,7 +83,10 @@ class Moonshine:
             self._encoder = onnxruntime.InferenceSession(
                 str(folder / ENCODER), _options(threads), ["CPUExecutionProvider"]
             )
-            self._decoder = Decoder((folder / DECODER).read_bytes(), lambda: _options(threads))
+            file = OrtFile.read((folder / DECODER).read_bytes())
+            self._decoder = self._cut_decoder = Decoder(file, lambda: _options(threads))
+            if adapter:
+                self._cut_decoder = Decoder(file, lambda: _options(threads), Adapter(adapter))
         except Exception as error:  # ONNX Runtime has a class for each reason
             raise ModelError(
                 f"{folder}: ONNX Runtime {onnxruntime.__version__} cannot run this model; "
@@ -92,13 +97,14 @@ class Moonshine:
     def uses_drafts(self) -> bool:
         """Whether drafts save time: not where this processor's kernels round a token's logits
         differently in a run with others, since the text would depend on them."""
-        return self._decoder.independent
+        return self._decoder.independent and self._cut_decoder.independent
 
-    def write(self, samples: Samples, draft: Sequence[int] = ()) -> Writing:
+    def write(self, samples: Samples, draft: Sequence[int] = (), *, cut: bool = False) -> Writing:
         """Write down what is said in a window.
 
         Args:
             samples: shape (n,), at 16 kHz. In less than 0.06 s there are no words.
+            cut: whether it may end inside a sentence: then the adapter is used, where there is one.
             draft: tokens that are expected, such as those of a shorter window. They may save time;
                 what is written does not depend on them.
         """
@@ -110,7 +116,8 @@ class Moonshine:
         }
         hidden = self._encoder.run(None, inputs)[0][0]
         limit = token_limit(len(samples))
-        return self._decode(hidden, limit, self._usable(draft)[:limit])
+        decoder = self._cut_decoder if cut else self._decoder
+        return self._decode(decoder, hidden, limit, self._usable(draft)[:limit])
 
     def _usable(self, draft: Sequence[int]) -> list[int]:
         """The draft up to its first token that no text has."""
@@ -119,10 +126,10 @@ class Moonshine:
         vocabulary = self._decoder.vocabulary
         return [*itertools.takewhile(lambda token: _END < token < vocabulary, map(int, draft))]
 
-    def _decode(self, hidden: Any, limit: int, draft: list[int]) -> Writing:
-        state = self._decoder.begin(hidden)
+    def _decode(self, decoder: Decoder, hidden: Any, limit: int, draft: list[int]) -> Writing:
+        state = decoder.begin(hidden)
         expected: Sequence[int] = draft
-        rows = iter(self._decoder.extend(state, [_BEGIN, *expected]))
+        rows = iter(decoder.extend(state, [_BEGIN, *expected]))
         tokens, probabilities, ends = list[int](), list[float](), list[float]()
         while True:
             token, probability, end = _most_probable(next(rows))
@@ -142,7 +149,7 @@ class Moonshine:
             if state.length > len(tokens):
                 state.cut(len(tokens))
             expected = continuation(tokens, draft)[: limit - len(tokens)]
-            rows = iter(self._decoder.extend(state, [token, *expected]))
+            rows = iter(decoder.extend(state, [token, *expected]))
 
     def _writing(
         self,

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
+from safetensors import safe_open
 
 from streamer.recognition.onnx_graph import Graph
-from streamer.recognition.ort_format import OrtFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from streamer.recognition.ort_format import OrtFile
 
 _LAYERS, _HEADS, _HEAD_SIZE, _HIDDEN, _INNER = 6, 8, 36, 288, 1152
 _ROTATED = 32
@@ -57,14 +60,20 @@ class DecoderState:
 class Decoder:
     """The loaded decoder: immutable, and shared by threads."""
 
-    def __init__(self, data: bytes, options: Callable[[], onnxruntime.SessionOptions]) -> None:
+    def __init__(
+        self,
+        file: OrtFile,
+        options: Callable[[], onnxruntime.SessionOptions],
+        adapter: Adapter | None = None,
+    ) -> None:
         """Load the decoder.
 
         Args:
-            data: the published file, known to be whole.
+            file: the published one, known to be whole.
             options: make the options of a session.
+            adapter: changes its weights.
         """
-        weights = _Weights(OrtFile.read(data))
+        weights = _Weights(file, adapter)
         self._embedding = weights.embedding
         graphs = _cross_graph(weights), _step_graph(weights)
         self._cross, self._step = (_session(graph, options()) for graph in graphs)
@@ -126,6 +135,26 @@ class Decoder:
         return bool(np.array_equal(single[2:], together))
 
 
+class Adapter:
+    """A low-rank change of linear layers: W' = W + scale · b · a, for W of shape (outputs, inputs).
+
+    The file (safetensors) has `LAYER.a` and `LAYER.b` for each layer it changes, and `scale` among
+    its metadata.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with safe_open(path, "numpy") as file:
+            self._scale = np.float32(file.metadata()["scale"])
+            self._factors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+    def change(self, layer: str) -> Any:
+        """What is added to a layer's weights, shape (inputs, outputs); `None` if nothing is."""
+        if f"{layer}.a" not in self._factors:
+            return None
+        a, b = (self._factors[f"{layer}.{factor}"].astype(np.float32) for factor in "ab")
+        return self._scale * (b @ a).T
+
+
 def _rotation(places: Any) -> tuple[Any, Any]:
     """Cosines and sines for tokens at these places, shape (n, 36); what is not turned has 1, 0."""
     speeds = _BASE ** (-np.arange(0, _ROTATED, 2) / _ROTATED)
@@ -142,6 +171,18 @@ class _Matrix:
     zero_points: Any
     scales: Any
     """One for each output."""
+
+    @classmethod
+    def of(cls, weights: Any) -> _Matrix:
+        """The eight bits that are nearest to weights of shape (inputs, outputs)."""
+        low, high = np.minimum(weights.min(axis=0), 0), np.maximum(weights.max(axis=0), 0)
+        scales = (high - low) / np.float32(255)
+        zero_points = np.rint(-low / scales)
+        values = np.clip(np.rint(weights / scales) + zero_points, 0, 255)
+        return cls(values.astype(np.uint8), zero_points.astype(np.uint8), scales)
+
+    def real(self) -> Any:
+        return (self.values - self.zero_points.astype(np.float32)) * self.scales
 
     @classmethod
     def beside(cls, *matrices: _Matrix) -> _Matrix:
@@ -163,10 +204,11 @@ class _Matrix:
 
 
 class _Weights:
-    """The weights of the published file by what they are for."""
+    """The weights of the published file by what they are for, changed by an adapter."""
 
-    def __init__(self, file: OrtFile) -> None:
+    def __init__(self, file: OrtFile, adapter: Adapter | None) -> None:
         self._file = file
+        self._adapter = adapter
         name = "model.decoder.embed_tokens.weight_merged_0"
         self.embedding = (
             self.array(f"{name}_quantized").copy(),
@@ -184,11 +226,13 @@ class _Weights:
                    if i.endswith("_quantized") and i in self._file.initializers)  # fmt: skip
         values = self.array(f"{name}_quantized")
         ones = np.ones(values.shape[1], np.float32)
-        return _Matrix(
+        published = _Matrix(
             values,
             (ones * self.array(f"{name}_zero_point")).astype(np.uint8),
             ones * self.array(f"{name}_scale"),
         )
+        change = self._adapter.change(module.replace("/", ".")) if self._adapter else None
+        return published if change is None else _Matrix.of(published.real() + change)
 
 
 def _cross_graph(weights: _Weights) -> Graph:
@@ -202,8 +246,8 @@ def _cross_graph(weights: _Weights) -> Graph:
                 "DynamicQuantizeMatMul",
                 hidden,
                 graph.weight(matrix.values),
-                graph.weight(matrix.scales[0]),
-                graph.weight(matrix.zero_points[0]),
+                graph.weight(matrix.scales),
+                graph.weight(matrix.zero_points),
                 contrib=True,
             )
             heads = _heads(graph, product, _HEADS)

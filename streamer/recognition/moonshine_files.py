@@ -20,6 +20,8 @@ SHA256 = {
     DECODER: "cf524c4862d36e9e5ab032eddc73637efd822d70e868ac575cf1a46e1e4708a0",
     TOKENIZER: "6884b35fd6377d4c4d32336a0bc152f36b64d1e45b6503683cdc238250a8472d",
 }
+CUT_ADAPTER = "moonshine-tiny-cut.safetensors"
+"""Beside the embedded model: what teaches the decoder to stop where the audio is cut."""
 _PACKAGE = "moonshine_voice"
 _REQUIREMENT = "moonshine-voice>=0.0.73,<0.1"
 _WORD_START = "\u2581"

@@ -100,7 +100,7 @@ class WriterRecognizer:
                 return Reading(emission, ())  # whatever is written of it would not be believed
         if preview:
             tailed = _followed_by(samples, _PREVIEW_TAIL)
-            return Reading(emission, self._writer.write(tailed, window.draft).words)
+            return Reading(emission, self._writer.write(tailed, window.draft, cut=True).words)
         assert emission is not None
         heard = sum(len(word.text) for word in decode(emission, self._follower.vocabulary))
         writing = self._writer.write(samples, window.draft)
