@@ -2,11 +2,12 @@
 
 Theory of operation. Each preview is written anew from its window's audio, so a word may come out
 otherwise each time, and an encoder-decoder makes words up where its audio ends inside one. So each
-word is counted: how many windows in a row have had it at its place. A word is sure enough to be
-shown when it is probable, or less probable and counted twice; a doubtful one is shown with the sure
-one behind it. A word is stable once it and all before it were counted often. The last word of a
-window is neither, unless it was counted twice. Until the CTC network has heard letters in the
-utterance, nothing is shown at all.
+word is counted: how many windows in a row have had it at its place. From that, its probability and
+its neighbours' follows its chance to stay, to be in the final text at that place. Words are shown
+up to where the most is gained: a word gains by how much its chance exceeds `show_chance`, so that a
+doubtful one is shown with sure ones behind it. A word is stable once it and all before it have been
+there in several windows with a high chance; the last one never is. Until the CTC network has heard
+letters in the utterance, nothing is shown at all.
 
 Words are the same without regard to case and punctuation. The windows' words are aligned, the
 stable ones with the newest window's too, so that a word which changes, comes or goes early on does
@@ -19,6 +20,7 @@ pause.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from streamer.messages import LogProbs, Reading, Window, WrittenWord
 
 
+_LEAST = 1e-3
+"""A probability is taken for no nearer to 0 or 1 than this."""
+_AGAIN = 5
 _SENTENCE_ENDS = (".", "!", "?", '."', '!"', '?"', ".'", "!'", "?'")
 
 
@@ -43,10 +48,14 @@ _SENTENCE_ENDS = (".", "!", "?", '."', '!"', '?"', ".'", "!'", "?'")
 class WriterRules:
     """How live text is made of one writer's words; chosen by `training/writer_rules.py`.
 
-    A tentative word is sure enough from a probability of `show_probability`, or of
-    `agreed_probability` if the window before had it too. A word is stable once `settle_windows`
-    windows in a row had it and it has a probability of `settle_probability`, or once
-    `settle_anyway_windows` had it, or each of the `settle_behind` words that follow it.
+    A word's chance to stay is the logistic function of a sum: `chance_bias`, `chance_odds` times
+    the logarithm of its probability's odds, `chance_before` and `chance_behind` times that of the
+    least probability of the two words before it and of the two behind it, and `chance_again` for
+    each window in a row, up to `_AGAIN`, that had it before.
+
+    Words are shown as far as the sum of their chances less `show_chance` is greatest. A word is
+    stable once `settle_windows` windows in a row had it and it has `settle_chance`, or once each of
+    the `passed_words` behind it was there as often and has `passed_chance`.
 
     An utterance is speech if the follower is certain of its letters (`streamer.core.ctc.certainty`)
     as the settings ask. A text of up to `short_letters` must also cost `short_cost` at most to
@@ -57,12 +66,16 @@ class WriterRules:
     `slide_keep_ms` at least.
     """
 
-    show_probability: float
-    agreed_probability: float
+    chance_bias: float
+    chance_odds: float
+    chance_before: float
+    chance_behind: float
+    chance_again: float
+    show_chance: float
     settle_windows: int
-    settle_probability: float
-    settle_anyway_windows: int
-    settle_behind: int
+    settle_chance: float
+    passed_words: int
+    passed_chance: float
     short_letters: int
     short_cost: float
     doubtful_share: float
@@ -119,8 +132,10 @@ class WriterHypothesis:
             return Preview((), ())
         self._kept = next(kept for start, kept in reversed(self._starts) if start <= window.start)
         self._count([_plain(word.text) for word in words])
-        self._settle(words)
-        shown = self._worth_showing(words, whole=window.kind == "likely_final")
+        chances = chances_to_stay([w.probability for w in words], self._counts, self._model.rules)
+        self._settle(words, chances)
+        whole = window.kind == "likely_final"
+        shown = [word.text for word in words[self._first() : None if whole else self._end(chances)]]
         newest = window.kind == "preview" and window.start >= self.settled_until
         long = len(window.samples) > self._samples("slide_after_ms")
         if newest and long and reading.emission is not None:
@@ -193,34 +208,31 @@ class WriterHypothesis:
         stable = [_plain(word) for word in self._stable[self._kept :]]
         return beginning(stable, self._newest[:end])
 
-    def _settle(self, words: Sequence[WrittenWord]) -> None:
-        """Let `_stable` grow by the words that were there often enough."""
+    def _settle(self, words: Sequence[WrittenWord], chances: Sequence[float]) -> None:
+        """Let `_stable` grow by the words that were there often and will hardly change."""
         rules = self._model.rules
+
+        def sure(index: int, chance: float) -> bool:
+            return self._counts[index] >= rules.settle_windows and chances[index] >= chance
+
         # The last word may still be cut, and a mark behind a word depends on what follows it.
         for index in range(self._first(len(words) - 1), len(words) - 1):
-            often = self._counts[index] >= rules.settle_windows
-            probable = words[index].probability >= rules.settle_probability
             # A name may come out otherwise each time; what follows it shows where it is.
-            behind = self._counts[index + 1 : index + 1 + rules.settle_behind]
-            passed = (
-                len(behind) == rules.settle_behind and min(behind) >= rules.settle_anyway_windows
-            )
-            here = self._counts[index] >= rules.settle_anyway_windows
-            if not (often and probable) and not here and not passed:
+            behind = range(index + 1, index + 1 + rules.passed_words)
+            passed = behind.stop <= len(words) and all(sure(b, rules.passed_chance) for b in behind)
+            if not (sure(index, rules.settle_chance) or passed):
                 return
             self._stable.append(words[index].text)
 
-    def _worth_showing(self, words: Sequence[WrittenWord], *, whole: bool) -> list[str]:
-        """The words behind the stable ones, up to the last one that is sure enough."""
-        rules = self._model.rules
+    def _end(self, chances: Sequence[float]) -> int:
+        """Up to which of the words behind the stable ones showing gains the most."""
         first = end = self._first()
-        for index in range(first, len(words)):
-            again = self._counts[index] > 1
-            least = rules.agreed_probability if again else rules.show_probability
-            cut = index == len(words) - 1 and not again
-            if whole or (words[index].probability >= least and not cut):
-                end = index + 1
-        return [word.text for word in words[first:end]]
+        gained = most = 0.0
+        for index in range(first, len(chances)):
+            gained += chances[index] - self._model.rules.show_chance
+            if gained >= most:
+                most, end = gained, index + 1
+        return end
 
     def _slide(self, window: Window, words: Sequence[WrittenWord], emission: LogProbs) -> None:
         """Let the next windows begin in the longest pause between two words that stay."""
@@ -265,6 +277,51 @@ class WriterHypothesis:
     def _samples(self, rule: str) -> int:
         milliseconds: int = getattr(self._model.rules, rule)
         return milliseconds * SAMPLE_RATE // 1000
+
+
+def chances_to_stay(
+    probabilities: Sequence[float], counts: Sequence[int], rules: WriterRules
+) -> list[float]:
+    """The chance of each word of a window to be in the final text at its place, 0 … 1.
+
+    Args:
+        probabilities: of its words.
+        counts: how many windows in a row have had each of them, this one too.
+        rules: of the writer.
+    """
+    weights = _weights(rules)
+    logits = [
+        sum(weight * value for weight, value in zip(weights, evidence, strict=True))
+        for evidence in evidences(probabilities, counts)
+    ]
+    return [1 / (1 + math.exp(-logit)) for logit in logits]
+
+
+def evidences(
+    probabilities: Sequence[float], counts: Sequence[int]
+) -> list[tuple[float, float, float, float, float]]:
+    """What the chance of each word is made of, in the order of the rules."""
+    bounded = [min(max(probability, _LEAST), 1 - _LEAST) for probability in probabilities]
+    return [
+        (
+            1.0,
+            math.log(probability / (1 - probability)),
+            math.log(min(bounded[max(index - 2, 0) : index], default=1.0)),
+            math.log(min(bounded[index + 1 : index + 3], default=1.0)),
+            min(counts[index] - 1, _AGAIN),
+        )
+        for index, probability in enumerate(bounded)
+    ]
+
+
+def _weights(rules: WriterRules) -> tuple[float, float, float, float, float]:
+    return (
+        rules.chance_bias,
+        rules.chance_odds,
+        rules.chance_before,
+        rules.chance_behind,
+        rules.chance_again,
+    )
 
 
 def _written(reading: Reading) -> tuple[WrittenWord, ...]:

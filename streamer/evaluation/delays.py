@@ -130,7 +130,7 @@ class Delays:
         for event in segment.events:
             stable, words = _words(event)
             begun = [place for place in places if offline[place].start < event.end]
-            for place, number in _matches([offline[place].text for place in begun], words):
+            for place, number in matches([offline[place].text for place in begun], words):
                 seen.setdefault(begun[place], event.at)
                 if number < len(stable):
                     settled.setdefault(begun[place], event.at)
@@ -151,7 +151,7 @@ class Delays:
         if segment.end - segment.start > LONG_S:
             own = segment.final_words
             self.long_words += len(own)
-            self.stable_early += sum(place < len(own) for place, _ in _matches(final, stable))
+            self.stable_early += sum(place < len(own) for place, _ in matches(final, stable))
 
 
 class _Segment:
@@ -194,7 +194,7 @@ def _words(event: Partial | Final) -> tuple[list[str], list[str]]:
     return stable, stable + scored(event.tentative).split()
 
 
-def _matches(truth: Sequence[str], shown: Sequence[str]) -> list[tuple[int, int]]:
+def matches(truth: Sequence[str], shown: Sequence[str]) -> list[tuple[int, int]]:
     """Which words of `truth` stand in `shown` at their place: their numbers in both."""
     return [
         (block.src_start + offset, block.dest_start + offset)

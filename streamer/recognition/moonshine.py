@@ -162,7 +162,7 @@ class Moonshine:
             at for at, token in enumerate(tokens) if not at or self._tokenizer.opens_word(token)
         ]
         words = []
-        for first, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
+        for first, end in itertools.pairwise([*starts, len(tokens)]):
             text = self._tokenizer.spell(tuple(tokens[first:end])).strip()
             if not text:
                 continue

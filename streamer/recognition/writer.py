@@ -24,12 +24,16 @@ if TYPE_CHECKING:
     from streamer.recognition.moonshine import Moonshine, Writing
 
 RULES = WriterRules(
-    show_probability=0.5,
-    agreed_probability=0.4,
-    settle_windows=3,
-    settle_probability=0.7,
-    settle_anyway_windows=9,
-    settle_behind=3,
+    chance_bias=0.869,
+    chance_odds=0.655,
+    chance_before=0.515,
+    chance_behind=0.353,
+    chance_again=0.301,
+    show_chance=0.78,
+    settle_windows=2,
+    settle_chance=0.9,
+    passed_words=4,
+    passed_chance=0.9,
     short_letters=8,
     short_cost=2.9,
     doubtful_share=0.6,
