@@ -1,6 +1,9 @@
-"""How the commands of this folder end where something is wrong: with one line."""
+"""How the commands of this folder end: where something is wrong with one line, when told to."""
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from streamer.errors import StreamerError
 
@@ -15,3 +18,18 @@ def run(main: Callable[[], None]) -> None:
         raise SystemExit(f"training: {error.filename}: {error.strerror}") from error
     except StreamerError as error:
         raise SystemExit(f"training: {error}") from error
+
+
+@contextmanager
+def told_to_stop() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that the step at hand is finished and saved."""
+    stopping = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stopping.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

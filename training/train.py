@@ -15,11 +15,8 @@ import argparse
 import json
 import os
 import random
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +33,7 @@ from streamer.recognition.accelerators import multiplies_bfloat16
 from streamer.recognition.checkpoint_files import SEW_TINY_TOKENS
 from training import prepare
 from training.batches import UNKNOWN, Batch, Batches
-from training.command import run
+from training.command import run, told_to_stop
 from training.corpus import SAMPLE_RATE, read_set
 from training.export import export
 from training.live_windows import LiveWindow
@@ -118,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _train(team: Team, folder: Path, settings: dict[str, Any]) -> None:
-    with _told_to_stop() as stopping:
+    with told_to_stop() as stopping:
         Run(folder, settings, team).train(stopping)
 
 
@@ -340,21 +337,6 @@ def phone_and_letter_losses(
             ignore_index=UNKNOWN,
         )
     return losses
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that the step at hand is finished and saved."""
-    stopping = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stopping.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
