@@ -108,7 +108,7 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (…, inputs) → (…, outputs)."""
-        y = self.linear(x)
+        y: Tensor = self.linear(x)
         return y + (x @ self.a.T) @ self.b.T * SCALE if self.on else y
 
 

@@ -192,7 +192,7 @@ class Run:
         """One step with the other processes: whether any was told to stop, and the loss."""
         loss, tokens = self._loss(batch)
         self._optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         heard = sum(len(one.samples) for one in batch) / SAMPLE_RATE / 3600
         spent *= self._team.rank == 0  # one clock for all, or some would wait for ever
         told = torch.tensor([stopping.is_set(), spent, tokens, loss.item(), heard])

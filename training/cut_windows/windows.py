@@ -19,6 +19,7 @@ import numpy as np
 from streamer.adaptation.augmentation import Augmentation
 from streamer.messages import SAMPLE_RATE
 from training.cut_windows.adapters import END
+from training.noise import noise, silence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,9 +70,8 @@ class Clip:
 
     def sound(self) -> Samples:
         """Its samples, −1 … 1."""
-        if self.samples.dtype == np.float32:
-            return self.samples
-        return self.samples.astype(np.float32) / 32768
+        whole = self.samples.dtype == np.int16
+        return np.asarray(self.samples, np.float32) / np.float32(32768 if whole else 1)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Draws:
         """Draw one."""
         chance = self._chance
         if chance.random() < self._silent:
-            return Window(self._noise(chance.uniform(SHORTEST_S, 4)), (END,))
+            return Window(self._noise(), (END,))
         whole = chance.random() < self._whole
         clip = chance.choice(self._short if whole and chance.random() < 0.5 else self._clips)
         if chance.random() < self._far:
@@ -228,8 +228,9 @@ class Draws:
 
     def _elsewhere(self, clip: Clip) -> Clip:
         """The clip in another room, at another level and speed, in noise."""
-        level = clip.sound().std() * 10 ** self._chance.uniform(-0.8, 0.2)
-        heard = self._augmentation(clip.samples)
+        sound = clip.sound()
+        level = sound.std() * 10 ** self._chance.uniform(-0.8, 0.2)
+        heard = self._augmentation(sound)
         words = tuple(
             replace(
                 word,
@@ -244,11 +245,7 @@ class Draws:
         level = np.float32(10 ** self._chance.uniform(-4.3, -3))
         return self._rng.standard_normal(size, np.float32) * level
 
-    def _noise(self, seconds: float) -> Samples:
-        """Noise of some colour, from faint to as loud as speech."""
-        steps = self._rng.standard_normal(round(seconds * SAMPLE_RATE))
-        spectrum = np.fft.rfft(steps)
-        spectrum /= np.arange(1, len(spectrum) + 1) ** self._chance.uniform(0, 1)
-        noise = np.fft.irfft(spectrum, len(steps))
-        level = 10 ** self._chance.uniform(-4, -1)
-        return (noise * (level / (noise.std() + 1e-9))).astype(np.float32)
+    def _noise(self) -> Samples:
+        """A piece of noise without words, from silence to as loud as speech."""
+        piece = self._chance.choice((noise, silence))(self._rng)
+        return piece[: round(self._chance.uniform(SHORTEST_S, 4) * SAMPLE_RATE)]
