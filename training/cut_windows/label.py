@@ -155,27 +155,25 @@ class Labels:
         folder.mkdir(parents=True, exist_ok=True)
         self.seen: set[str] = set()
         self.samples = self.kept = 0
-        table, sound = folder / "labels.jsonl", folder / "audio.pcm"
+        self._table, self._sound = folder / "labels.jsonl", folder / "audio.pcm"
+        for path in (self._table, self._sound):
+            path.touch()
         whole = 0
-        for line in table.read_bytes().splitlines(keepends=True) if table.is_file() else ():
+        for line in self._table.read_bytes().splitlines(keepends=True):
             with suppress(ValueError):
                 row = json.loads(line)
                 whole += len(line)
                 self._count(row)
-        for path, size in ((table, whole), (sound, 2 * self.samples)):
-            path.touch()
-            os.truncate(path, size)
-        self._table, self._sound = table.open("a"), sound.open("ab")
+        os.truncate(self._table, whole)
+        os.truncate(self._sound, 2 * self.samples)
 
     def add(self, row: Row, label: dict[str, Any] | None, pcm: NDArray[np.int16]) -> None:
         """Append a clip. The sound goes first, so that a line is never without it."""
         known: dict[str, Any] = {"file": row.file}
         if label is not None:
             known |= {"speaker": row.speaker, "start": self.samples, "samples": len(pcm), **label}
-            self._sound.write(pcm.astype("<i2").tobytes())
-            self._sound.flush()
-        self._table.write(json.dumps(known) + "\n")
-        self._table.flush()
+            _append(self._sound, pcm.astype("<i2").tobytes())
+        _append(self._table, json.dumps(known).encode() + b"\n")
         self._count(known)
 
     def _count(self, known: dict[str, Any]) -> None:
@@ -183,6 +181,11 @@ class Labels:
         if "samples" in known:
             self.kept += 1
             self.samples = known["start"] + known["samples"]
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab") as stream:
+        stream.write(data)
 
 
 _labeller: Labeller
