@@ -278,7 +278,6 @@ def test_there_must_be_something_to_resume(tmp_path):
 # --- comparing ----------------------------------------------------------------------------------
 
 SAID = Said(
-    "a",
     10.0,
     "One two three.",
     [TimedWord("ONE", 0.5, 1.0), TimedWord("TWO", 1.2, 1.5), TimedWord("THREE", 2.0, 8.0)],
@@ -311,15 +310,14 @@ def test_windows_grow_or_slide_to_between_two_words():
     assert set(slid) == {(2, 28_000)}  # between the second word and the third
 
 
-def test_half_a_row_is_computed_again(tmp_path):
+def test_only_what_was_half_written_is_computed_again(tmp_path):
     path = tmp_path / "known.jsonl"
-    Known(path).add({"file": "a", "whole": "One."})
+    assert Known(path).get("a", str.upper, "one") == "ONE"
     with path.open("a") as stream:
-        stream.write('{"file": "b", "wh')
-    known = Known(path)
-    assert known.rows == {"a": {"file": "a", "whole": "One."}}
-    known.add({"file": "b", "whole": "Two."})
-    assert set(Known(path).rows) == {"a", "b"}
+        stream.write('["b", "TW')
+    assert Known(path).get("b", str.upper, "two") == "TWO"
+    assert Known(path).get("a", str.upper, "other") == "ONE"
+    assert Known(path).get("b", str.upper, "other") == "TWO"
 
 
 def test_adapters_are_compared_in_a_table(speech, tmp_path, capsys):

@@ -8,8 +8,8 @@ kept in a folder and not computed again.
     unsaid    words of a window beyond those that had begun at its end
     missing   words that had ended 0.1 s before its end, less those of the window
     loops     windows whose text went round in a loop, of a hundred
-    UPWR      words shown, up to the first with a probability under one half, that the final does
-              not have at that place, per final word
+    UPWR      words shown, up to the first with a probability under one half (`--show`), that the
+              final does not have at that place, per final word
     delay     seconds from a word's end to the first window that shows it: median, 95th percentile
     WER       of whole clips with zeros behind, against the transcript
     shorter   whole clips of which fewer words are written than in the final, of a hundred
@@ -40,13 +40,12 @@ from training.cut_windows.windows import MARGIN_S, TAIL
 from training.noise import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from streamer.messages import Samples
     from streamer.recognition.moonshine import Writing
 
 SETS = ("eval.tsv:libri_test_other:40", "train.tsv:ljspeech_part1:20")
-SHOWN = 0.5
 _STEP, _FIRST = 32 * SAMPLE_RATE // 100, 96 * SAMPLE_RATE // 100
 _SLIDE_AFTER_S, _SLIDE_KEEP_S = 6.0, 2.5
 _NOISE_WINDOW = 3 * SAMPLE_RATE
@@ -56,7 +55,6 @@ _NOISE_WINDOW = 3 * SAMPLE_RATE
 class Said:
     """A clip, and what is taken for said in it."""
 
-    file: str
     seconds: float
     transcript: str
     words: list[TimedWord]
@@ -79,6 +77,8 @@ class Shown:
 class Figures:
     """Sums over windows, words and clips; see the module's text."""
 
+    show: float = 0.5
+    """The least probability of a word that is shown."""
     windows: int = 0
     unsaid: int = 0
     missing: int = 0
@@ -102,7 +102,7 @@ class Figures:
             self.loops += window.loop
             self.unsaid += max(0, here - sum(word.start < end_s for word in said.words))
             self.missing += max(0, sum(word.end <= end_s - MARGIN_S for word in said.words) - here)
-            sure = takewhile(lambda word: word[1] >= SHOWN, window.words)
+            sure = takewhile(lambda word: word[1] >= self.show, window.words)
             for place, (word, _) in enumerate(sure, window.first):
                 if final[place : place + 1] == [word]:
                     seen[place] = end_s
@@ -132,22 +132,23 @@ class Figures:
 
 
 class Known:
-    """Rows of JSON by clip, of which an interrupted evaluation has the first."""
+    """What was computed, by name, kept in a file of which an interruption leaves the beginning."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text().split("\n") if path.is_file() else []
-        self.rows = {row["file"]: row for row in map(json.loads, lines[:-1])}
-        path.write_text("".join(line + "\n" for line in lines[:-1]))  # but not half a row
+        self._values = dict(map(json.loads, lines[:-1]))
+        path.write_text("".join(line + "\n" for line in lines[:-1]))  # not half a line
         self._path = path
 
-    def add(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Keep a row."""
-        with self._path.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
-        known: dict[str, Any] = json.loads(json.dumps(row))
-        self.rows[row["file"]] = known
-        return known
+    def get(self, name: str, compute: Callable[..., Any], *arguments: Any) -> Any:
+        """The value of a name, of JSON, computed the first time."""
+        if name not in self._values:
+            line = json.dumps((name, compute(*arguments)))
+            with self._path.open("a") as stream:
+                stream.write(line + "\n")
+            self._values[name] = json.loads(line)[1]
+        return self._values[name]
 
 
 def clips_of(speech: Path, chosen: str) -> Iterator[tuple[str, str]]:
@@ -180,7 +181,7 @@ def windows_of(said: Said, *, slide: bool) -> Iterator[tuple[int, int, int]]:
         yield first, round(start_s * SAMPLE_RATE), end
 
 
-def listen(writer: Moonshine, samples: Samples, said: Said, *, slide: bool) -> dict[str, Any]:
+def listen(writer: Moonshine, samples: Samples, said: Said, slide: bool) -> dict[str, Any]:
     """What is shown of a clip's windows, and written of the whole clip."""
     shown, before, draft = [], 0, tuple[int, ...]()
     for first, start, end in windows_of(said, slide=slide):
@@ -190,7 +191,7 @@ def listen(writer: Moonshine, samples: Samples, said: Said, *, slide: bool) -> d
             (part, word.probability) for word in writing.words for part in scored(word.text).split()
         ]
         shown.append(asdict(Shown(end / SAMPLE_RATE, first, words, writing.ended == "loop")))
-    return {"file": said.file, "shown": shown, "whole": _write(writer, samples).text}
+    return {"shown": shown, "whole": _write(writer, samples).text}
 
 
 def words_on_noise(writer: Moonshine, seconds: float) -> float:
@@ -209,18 +210,13 @@ def _write(writer: Moonshine, samples: Samples, draft: Sequence[int] = ()) -> Wr
     return writer.write(tailed, draft, cut=True)
 
 
-def _said(labeller: Labeller, file: str, transcript: str, samples: Samples) -> dict[str, Any]:
+def _said(labeller: Labeller, samples: Samples) -> dict[str, Any]:
     words = labeller.write(samples).words
     times = labeller.times([word.text for word in words], samples)
     timed = chain.from_iterable(
         timed_words(word.text, start, end) for word, (start, end) in zip(words, times, strict=True)
     )
-    return {
-        "file": file,
-        "seconds": len(samples) / SAMPLE_RATE,
-        "transcript": transcript,
-        "words": [asdict(word) for word in timed],
-    }
+    return {"seconds": len(samples) / SAMPLE_RATE, "words": [asdict(word) for word in timed]}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -235,6 +231,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--adapter", action="append", help="a file, `none` or `shipped` (default: these two)")
     add("--set", action="append", metavar="TABLE:FOLDER:COUNT", help=f"default: {' '.join(SETS)}")
     add("--slide", action="store_true", help="windows begin anew once they are longer than 6 s")
+    add("--show", type=float, default=0.5, metavar="0-1", help="least probability of a shown word")
     add("--noise", type=float, default=120.0, metavar="SECONDS", help="of made sounds")
     add("--results", type=Path, default=Path("training/data/cut_windows/evaluation"))
     options = parser.parse_args(argv)
@@ -247,17 +244,19 @@ def main(argv: list[str] | None = None) -> None:
         digest = hashlib.sha256(adapter.read_bytes()).hexdigest()[:12] if adapter else name
         known = Known(options.results / f"{digest}{'-sliding' if options.slide else ''}.jsonl")
         writers[name] = Moonshine(installed_folder(), adapter=adapter), known
-    noise = {name: words_on_noise(writer, options.noise) for name, (writer, _) in writers.items()}
+    noise = {
+        name: known.get(f"{options.noise:g} s of noise", words_on_noise, writer, options.noise)
+        for name, (writer, known) in writers.items()
+    }
     for chosen in options.set or SETS:
-        figures = {name: Figures() for name in writers}
+        figures = {name: Figures(options.show) for name in writers}
         for file, transcript in clips_of(options.speech, chosen):
             samples = read_16k(options.speech / file)
-            row = finals.rows.get(file) or finals.add(_said(labeller, file, transcript, samples))
-            said = Said(**{**row, "words": [TimedWord(**word) for word in row["words"]]})
+            row = finals.get(file, _said, labeller, samples)
+            words = [TimedWord(**word) for word in row["words"]]
+            said = Said(row["seconds"], transcript, words)
             for name, (writer, known) in writers.items():
-                heard = known.rows.get(file) or known.add(
-                    listen(writer, samples, said, slide=options.slide)
-                )
+                heard = known.get(file, listen, writer, samples, said, options.slide)
                 figures[name].take(said, [Shown(**one) for one in heard["shown"]], heard["whole"])
         _print(chosen, {name: one.row() | {"noise": noise[name]} for name, one in figures.items()})
 
