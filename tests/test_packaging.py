@@ -54,6 +54,8 @@ def test_every_file_of_the_package_is_in_the_wheel_and_nothing_else(wheel: Path)
         "streamer/py.typed",
         "streamer/demo/recording.flac",
         "streamer/recognition/embedded/model.safetensors",
+        "streamer/recognition/embedded/moonshine-tiny-cut.md",
+        "streamer/recognition/embedded/moonshine-tiny-cut.safetensors",
         "streamer/recognition/embedded/vocab.json",
     } <= wanted
     assert f"{information}licenses/LICENSE" in names
