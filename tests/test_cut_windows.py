@@ -253,7 +253,7 @@ def test_a_run_that_was_killed_goes_on_to_an_adapter_that_the_writer_takes(
     killed = rows_of(run)[-1]
 
     threads = torch.get_num_threads()
-    minutes = (killed["spent_s"] + 3) / 60
+    minutes = (killed["spent_s"] + 2) / 60
     tune.main(["--run", str(run), "--resume", "--minutes", str(minutes)])
     torch.set_num_threads(threads)
     rows = rows_of(run)
