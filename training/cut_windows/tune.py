@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 WARM_UP_STEPS = 60
 LABEL_SHARE = 0.15
 """Of the label in what words are drawn to; the rest is the published weights' own distribution."""
-_POOL = 320
-"""Windows that are drawn and sorted by length at a time."""
+_POOL = 8
+"""Windows that are drawn and sorted by length at a time, for each second of a batch."""
 _NEVER = -1e9
 _IGNORED = -100
 
@@ -177,6 +177,7 @@ class Run:
 
     def _draw(self) -> list[list[Window]]:
         """A resumed run draws new windows, as the endless stream would have."""
+        seconds = self._settings["batch_seconds"] / self._team.count
         draws = Draws(
             self._clips,
             self._punctuation,
@@ -184,7 +185,7 @@ class Run:
             inside=self._settings["inside"],
             far=self._settings["far"],
         )
-        return draws.batches(_POOL, self._settings["batch_seconds"] / self._team.count)
+        return draws.batches(round(_POOL * seconds), seconds)
 
     def _learn(
         self, batch: Sequence[Window], spent: float, stopping: threading.Event
