@@ -125,11 +125,12 @@ def test_an_unknown_name_in_a_program_is_an_error_too():
 def test_every_setting_is_a_flag(tmp_path):
     other = {
         "model": "m", "device": "d", "accelerator": "cpu", "format": "text", "raw": True,
+        "adapter": False,
         "hotwords": Path("h"), "lm": Path("l"), "record": Path("r"), "vad_frame_ms": 30,
     }  # fmt: skip
     wanted = {name: other.get(name, _RANGES.get(name, (0, 0))[1]) for name in NAMES}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in wanted.items()]
-    flags[NAMES.index("raw")] = "--raw"
+    flags[NAMES.index("raw")], flags[NAMES.index("adapter")] = "--raw", "--no-adapter"
     options = vars(parse(["listen", *flags], ["listen"]))
     given = {name: options[name] for name in NAMES}
     assert load_settings(environ={"HOME": str(tmp_path)}, **given) == Settings(**wanted)
