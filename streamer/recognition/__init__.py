@@ -123,22 +123,24 @@ def load_recognizer(
 
 def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer:
     from streamer.recognition.ctc_recognizer import CtcRecognizer
+    from streamer.recognition.decoder_files import read_phrases
     from streamer.recognition.moonshine import Moonshine
     from streamer.recognition.writer import WriterRecognizer
 
     follower = CtcRecognizer(resolve(EMBEDDED_MODEL), accelerator="cpu", threads=settings.threads)
     adapter = EMBEDDED_FOLDER / CUT_ADAPTER if settings.adapter else None
-    writer = Moonshine(checkpoint.folder, threads=settings.threads or 1, adapter=adapter)
-    for name in ("hotwords", "lm"):
-        path = getattr(settings, name)
-        if path not in (None, NO_LM):
-            if not path.is_file():
-                raise SettingsError(f"{path}: no such file; {name} names one")
-            warnings.warn(
-                f"{name}: {checkpoint.name} makes no use of it; `--model {EMBEDDED_MODEL}` does",
-                StreamerWarning,
-                stacklevel=3,
-            )
+    hotwords = read_phrases(settings.hotwords) if settings.hotwords else ()
+    writer = Moonshine(
+        checkpoint.folder, threads=settings.threads or 1, adapter=adapter, hotwords=hotwords
+    )
+    if settings.lm not in (None, NO_LM):
+        if not settings.lm.is_file():
+            raise SettingsError(f"{settings.lm}: no such file; lm names one")
+        warnings.warn(
+            f"lm: {checkpoint.name} makes no use of it; `--model {EMBEDDED_MODEL}` does",
+            StreamerWarning,
+            stacklevel=3,
+        )
     return WriterRecognizer(writer, follower, checkpoint.name, settings)
 
 

@@ -69,8 +69,19 @@ def _own_language_model(folder: Path, vocabulary: Vocabulary) -> NGram:
         ) from error
 
 
+def read_phrases(path: Path) -> list[str]:
+    """Words and phrases, one a line, with plain apostrophes and single spaces.
+
+    Empty lines and those that begin with `#` do not count.
+
+    Raises:
+        SettingsError: unreadable, or without words.
+    """
+    return [" ".join(words) for _, words in _phrases(path)]
+
+
 def read_hotwords(path: Path, vocabulary: Vocabulary) -> Hotwords:
-    """Read words and phrases, one a line; empty lines and those with `#` do not count.
+    """Read the lines that `read_phrases` gives, for a CTC model.
 
     They are recognized in any case and shown in the one that the file has, unless that is lower
     case: such words are shown as all others are. Lines with letters that the vocabulary has not are
@@ -86,11 +97,8 @@ def read_hotwords(path: Path, vocabulary: Vocabulary) -> Hotwords:
     phrases: list[list[int]] = []
     spellings: dict[tuple[str, ...], tuple[str, ...]] = {}
     unusable: list[str] = []
-    for number, line in enumerate(_lines(path, "hotwords"), start=1):
-        written = line.translate(_APOSTROPHES).split()
+    for number, written in _phrases(path):
         words = [fold(word) for word in written]
-        if not words or words[0].startswith("#"):
-            continue
         if wrong := [letter for letter in "".join(words) if letter not in ids]:
             unusable.append(f"line {number}, {' '.join(written)[:40]!r} (no letter {wrong[0]!r})")
             continue
@@ -111,8 +119,6 @@ def read_hotwords(path: Path, vocabulary: Vocabulary) -> Hotwords:
         if not phrases:
             raise SettingsError(line)
         warnings.warn(StreamerWarning(f"{line}; the other words are used"), stacklevel=2)
-    if not phrases:
-        raise SettingsError(f"{path}: no words in it; write one word or phrase a line")
     return Hotwords(phrases, vocabulary.delimiter, spellings)
 
 
@@ -184,6 +190,15 @@ def _folding(vocabulary: Vocabulary) -> Callable[[str], str]:
     if vocabulary.mixed_case:
         return str
     return str.upper if "A" in vocabulary.tokens else str.lower
+
+
+def _phrases(path: Path) -> list[tuple[int, list[str]]]:
+    lines = enumerate(_lines(path, "hotwords"), start=1)
+    split = ((number, line.translate(_APOSTROPHES).split()) for number, line in lines)
+    phrases = [(number, words) for number, words in split if words and words[0][0] != "#"]
+    if not phrases:
+        raise SettingsError(f"{path}: no words in it; write one word or phrase a line")
+    return phrases
 
 
 def _lines(path: Path, setting: str) -> Iterator[str]:

@@ -25,6 +25,7 @@ from streamer.messages import SAMPLE_RATE, WrittenWord
 from streamer.recognition.moonshine_decoder import Adapter, Decoder
 from streamer.recognition.moonshine_files import DECODER, ENCODER, TOKENIZER, Tokenizer, verify
 from streamer.recognition.ort_format import OrtFile
+from streamer.recognition.writer_hotwords import Candidate, Phrases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,19 +67,28 @@ class Writing:
 class Moonshine:
     """A loaded model: immutable, and shared by threads."""
 
-    def __init__(self, folder: Path, *, threads: int = 1, adapter: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int = 1,
+        adapter: Path | None = None,
+        hotwords: Sequence[str] = (),
+    ) -> None:
         """Load the model.
 
         Args:
             folder: holds its three files.
             threads: that one call of `write` may use.
             adapter: of the decoder, for windows that end while somebody speaks.
+            hotwords: words and phrases that are to be expected, as they are to be written.
 
         Raises:
             ModelError: a file is missing, damaged or another model's.
         """
         verify(folder)
         self._tokenizer = Tokenizer(folder / TOKENIZER)
+        self.phrases = Phrases(hotwords, self._tokenizer) if hotwords else None
         try:
             self._encoder = onnxruntime.InferenceSession(
                 str(folder / ENCODER), _options(threads), ["CPUExecutionProvider"]
@@ -131,10 +141,30 @@ class Moonshine:
         expected: Sequence[int] = draft
         rows = iter(decoder.extend(state, [_BEGIN, *expected]))
         tokens, probabilities, ends = list[int](), list[float](), list[float]()
+        began, candidates = 0, list[Candidate]()
         while True:
-            token, probability, end = _most_probable(next(rows))
+            row = next(rows)
+            token, probability, end = _most_probable(row)
+            if self.phrases and (token == _END or self._tokenizer.opens_word(token)):
+                own = probabilities[began:]
+                if promising := self.phrases.promising(candidates, tokens[began:], own):
+
+                    def instead(written: Sequence[int], place: int = began) -> Any:
+                        state.cut(place + 1)
+                        return decoder.extend(state, written)
+
+                    if found := self.phrases.best(promising, own, instead):
+                        tokens[began:] = found.tokens
+                        probabilities[began:] = [found.probability] * len(found.tokens)
+                        expected = continuation(tokens, draft)[: max(0, limit - len(tokens))]
+                    rows = iter(instead([*tokens[began:], *expected]))
+                    passed = itertools.islice(rows, len(tokens) - began - 1)
+                    ends[began + 1 :] = [_most_probable(one)[2] for one in passed]
+                    row = next(rows)
+                    token, probability, end = _most_probable(row)
+                began, candidates = len(tokens), self.phrases.candidates(row)
             ends.append(end)
-            if token == _END or len(tokens) == limit:
+            if token == _END or len(tokens) >= limit:
                 return self._writing(
                     tokens, probabilities, end, "end" if token == _END else "limit"
                 )
