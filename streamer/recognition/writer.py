@@ -44,6 +44,7 @@ RULES = WriterRules(
 _STEP = SAMPLE_RATE // 50
 _SHAPE = WindowShape(
     FrameGrid(hop=_STEP, receptive=_STEP, stride=_STEP),
+    context=48 * _STEP,
     hangover_ms=700,
 )
 """A writer needs the words around a word. Where 500 ms of silence end an utterance, 107 of those
