@@ -109,7 +109,14 @@ class Moonshine:
         differently in a run with others, since the text would depend on them."""
         return self._decoder.independent and self._cut_decoder.independent
 
-    def write(self, samples: Samples, draft: Sequence[int] = (), *, cut: bool = False) -> Writing:
+    def write(
+        self,
+        samples: Samples,
+        draft: Sequence[int] = (),
+        *,
+        cut: bool = False,
+        at_least: int = 0,
+    ) -> Writing:
         """Write down what is said in a window.
 
         Args:
@@ -117,6 +124,7 @@ class Moonshine:
             cut: whether it may end inside a sentence: then the adapter is used, where there is one.
             draft: tokens that are expected, such as those of a shorter window. They may save time;
                 what is written does not depend on them.
+            at_least: so many tokens there are before the text may end.
         """
         if len(samples) < _SHORTEST:
             return Writing((), (), 1.0, "end", ())
@@ -127,7 +135,7 @@ class Moonshine:
         hidden = self._encoder.run(None, inputs)[0][0]
         limit = token_limit(len(samples))
         decoder = self._cut_decoder if cut else self._decoder
-        return self._decode(decoder, hidden, limit, self._usable(draft)[:limit])
+        return self._decode(decoder, hidden, limit, self._usable(draft)[:limit], at_least)
 
     def _usable(self, draft: Sequence[int]) -> list[int]:
         """The draft up to its first token that no text has."""
@@ -136,7 +144,9 @@ class Moonshine:
         vocabulary = self._decoder.vocabulary
         return [*itertools.takewhile(lambda token: _END < token < vocabulary, map(int, draft))]
 
-    def _decode(self, decoder: Decoder, hidden: Any, limit: int, draft: list[int]) -> Writing:
+    def _decode(
+        self, decoder: Decoder, hidden: Any, limit: int, draft: list[int], at_least: int
+    ) -> Writing:
         state = decoder.begin(hidden)
         expected: Sequence[int] = draft
         rows = iter(decoder.extend(state, [_BEGIN, *expected]))
@@ -145,6 +155,9 @@ class Moonshine:
         while True:
             row = next(rows)
             token, probability, end = _most_probable(row)
+            if token == _END and len(tokens) < at_least:
+                token = int(np.argmax(np.where(np.arange(len(row)) == _END, -np.inf, row)))
+                probability = end * float(np.exp(row[token] - row[_END]))
             if self.phrases and (token == _END or self._tokenizer.opens_word(token)):
                 own = probabilities[began:]
                 if promising := self.phrases.promising(candidates, tokens[began:], own):

@@ -12,6 +12,7 @@ import numpy as np
 
 from streamer.core.ctc import FrameGrid, certainty, decode
 from streamer.core.window_planner import PADDING_LEVEL, WindowShape
+from streamer.core.word_times import word_frames
 from streamer.core.writer_hypothesis import WriterHypothesis, WriterModel, WriterRules
 from streamer.messages import SAMPLE_RATE, Reading
 
@@ -57,6 +58,11 @@ _MISSED_SHARE, _MISSED_LETTERS = 0.4, 8
 asked for once more, with faint noise around it: now and then a writer says nothing of speech that
 is plain to hear. Otherwise a final window is written as it is: of 684 words of LibriSpeech's
 test-other, cut into utterances, 99 were wrong so, 105 with zeros behind, 121 with such noise."""
+
+_SURE_END, _BEHIND_LETTERS = 0.9, 5
+"""A text whose end is less probable is gone on with where the follower hears so many letters
+behind its last word. Of 700 clips none is; of 95 utterances that were cut in the middle of a talk
+one was, and twelve words with it."""
 
 
 class WriterRecognizer:
@@ -112,7 +118,23 @@ class WriterRecognizer:
         if heard >= _MISSED_LETTERS and _letters(writing) < _MISSED_SHARE * heard:
             again = self._writer.write(_in_room(samples))
             writing = max(writing, again, key=_letters)
+        elif writing.end_probability < _SURE_END:
+            writing = self._written_to_its_end(samples, writing, emission)
         return Reading(emission, writing.words)
+
+    def _written_to_its_end(
+        self, samples: Samples, writing: Writing, emission: LogProbs
+    ) -> Writing:
+        """The same, or gone on with where the follower hears words behind the last one."""
+        vocabulary = self._follower.vocabulary
+        frames = word_frames([word.text for word in writing.words], emission, vocabulary)
+        last = frames[-1][1] if frames else 0
+        behind = sum(len(w.text) for w in decode(emission, vocabulary) if w.start >= last)
+        if behind < _BEHIND_LETTERS:
+            return writing
+        longer = self._writer.write(samples, writing.tokens, at_least=len(writing.tokens) + 1)
+        gained = _letters(longer) - _letters(writing)
+        return longer if gained >= _MISSED_SHARE * behind else writing
 
     def _emission(self, samples: Samples) -> LogProbs:
         grid = self._follower.grid
