@@ -24,13 +24,13 @@ from streamer.core.resample import Resampler
 from streamer.corpora.layouts import Clip
 from streamer.corpora.recordings import find_recordings
 from streamer.evaluation.metrics import error_rates, scored
-from streamer.recognition import load_recognizer, resolve
+from streamer.recognition import resolve
 from streamer.recognition.checkpoint_files import LANGUAGE_MODEL
 from streamer.recognition.decoder_files import read_arpa
 from streamer.recognition.moonshine import Moonshine
 from streamer.recognition.writer_hotwords import BONUS, Phrases
 from streamer.sources.files import read_audio
-from training.command import run
+from training.command import load_ctc, run
 
 WORDNET = Path("/usr/share/wordnet")
 """Of the Debian package `wordnet-base`."""
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
 
     checkpoint = resolve(EMBEDDED_MODEL)
-    vocabulary = load_recognizer(Settings(model=EMBEDDED_MODEL)).vocabulary
+    vocabulary = load_ctc(Settings(model=EMBEDDED_MODEL)).vocabulary
     model = read_arpa(checkpoint.folder / LANGUAGE_MODEL, vocabulary)
     known = _wordnet()
     clips = [clip for clip in _clips(options.recordings) if options.names.search(str(clip.path))]

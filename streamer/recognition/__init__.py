@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from streamer.config import EMBEDDED_MODEL, NO_LM, Settings
 from streamer.errors import SettingsError, StreamerWarning
-from streamer.recognition.checkpoint_files import EMBEDDED_FOLDER, read_calibration
+from streamer.recognition.checkpoint_files import (
+    EMBEDDED_FOLDER,
+    read_calibration,
+    read_writer_rules,
+)
 from streamer.recognition.checkpoints import Checkpoint, resolve
 from streamer.recognition.moonshine_files import CUT_ADAPTER, holds_moonshine
 
@@ -141,7 +145,8 @@ def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer
             StreamerWarning,
             stacklevel=3,
         )
-    return WriterRecognizer(writer, follower, checkpoint.name, settings)
+    rules = read_writer_rules(checkpoint.folder)
+    return WriterRecognizer(writer, follower, checkpoint.name, settings, rules)
 
 
 def require_same_words(settings: Settings, recognizer: Recognizer) -> None:

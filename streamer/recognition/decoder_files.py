@@ -17,7 +17,7 @@ from streamer.core.ctc import GreedyDecoder, Vocabulary
 from streamer.core.hotwords import Hotwords
 from streamer.core.ngram import NGram
 from streamer.errors import ModelError, SettingsError, StreamerWarning
-from streamer.recognition.checkpoint_files import LANGUAGE_MODEL
+from streamer.recognition.checkpoint_files import LANGUAGE_MODEL, read_beam_rules
 
 if TYPE_CHECKING:
     from streamer.config import Settings
@@ -55,9 +55,9 @@ def load_decoder(settings: Settings, vocabulary: Vocabulary, folder: Path) -> De
     if not settings.lm and (folder / LANGUAGE_MODEL).is_file():
         model = _own_language_model(folder, vocabulary)
     hotwords = read_hotwords(settings.hotwords, vocabulary) if settings.hotwords else None
-    return (
-        BeamDecoder(vocabulary, model, hotwords) if model or hotwords else GreedyDecoder(vocabulary)
-    )
+    if model or hotwords:
+        return BeamDecoder(vocabulary, model, hotwords, rules=read_beam_rules(folder))
+    return GreedyDecoder(vocabulary)
 
 
 def _own_language_model(folder: Path, vocabulary: Vocabulary) -> NGram:

@@ -13,35 +13,18 @@ import numpy as np
 from streamer.core.ctc import FrameGrid, certainty, decode
 from streamer.core.window_planner import PADDING_LEVEL, WindowShape
 from streamer.core.word_times import word_frames
-from streamer.core.writer_hypothesis import WriterHypothesis, WriterModel, WriterRules
+from streamer.core.writer_hypothesis import WriterHypothesis, WriterModel
 from streamer.messages import SAMPLE_RATE, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamer.config import Settings
+    from streamer.core.writer_hypothesis import WriterRules
     from streamer.messages import LogProbs, Samples, Window
     from streamer.recognition.ctc_recognizer import CtcRecognizer
     from streamer.recognition.moonshine import Moonshine, Writing
 
-RULES = WriterRules(
-    chance_bias=0.869,
-    chance_odds=0.655,
-    chance_before=0.515,
-    chance_behind=0.353,
-    chance_again=0.301,
-    show_chance=0.78,
-    settle_windows=2,
-    settle_chance=0.9,
-    passed_words=4,
-    passed_chance=0.9,
-    short_letters=8,
-    short_cost=2.9,
-    doubtful_share=0.6,
-    doubtful_cost=1.9,
-    slide_after_ms=6_000,
-    slide_keep_ms=2_500,
-)
 _STEP = SAMPLE_RATE // 50
 _SHAPE = WindowShape(
     FrameGrid(hop=_STEP, receptive=_STEP, stride=_STEP),
@@ -73,6 +56,7 @@ class WriterRecognizer:
         follower: shared.
         name: what the model is called.
         settings: that it was loaded with.
+        rules: how live text is made of its words.
 
     Attributes:
         model: what its hypotheses know of it.
@@ -84,11 +68,17 @@ class WriterRecognizer:
     uses_language_model = False
 
     def __init__(
-        self, writer: Moonshine, follower: CtcRecognizer, name: str, settings: Settings
+        self,
+        writer: Moonshine,
+        follower: CtcRecognizer,
+        name: str,
+        settings: Settings,
+        rules: WriterRules,
     ) -> None:
         self.name = name
         self.hotwords, self.lm = settings.hotwords, settings.lm
-        self.model = WriterModel(follower.vocabulary, follower.grid, RULES)
+        self.model = WriterModel(follower.vocabulary, follower.grid, rules)
+        self._slide_after = rules.slide_after_ms * SAMPLE_RATE // 1000
         self._writer = writer
         self._follower = follower
 
@@ -104,9 +94,9 @@ class WriterRecognizer:
         samples, preview = window.samples, window.kind == "preview"
         emission = None
         # Once words were believed, the follower is asked only where the window is to slide.
-        if not (preview and window.draft and len(samples) <= _slide_after()):
+        if not (preview and window.draft and len(samples) <= self._slide_after):
             emission = self._emission(samples)
-            least = RULES.doubtful_share * window.min_certainty
+            least = self.model.rules.doubtful_share * window.min_certainty
             if certainty(emission, self._follower.vocabulary) <= least:
                 return Reading(emission, ())  # whatever is written of it would not be believed
         if preview:
@@ -139,10 +129,6 @@ class WriterRecognizer:
     def _emission(self, samples: Samples) -> LogProbs:
         grid = self._follower.grid
         return self._follower.log_probs(_padded(samples, grid.fit(len(samples)) - len(samples)))
-
-
-def _slide_after() -> int:
-    return RULES.slide_after_ms * SAMPLE_RATE // 1000
 
 
 def _followed_by(samples: Samples, zeros: int) -> Samples:
