@@ -25,6 +25,7 @@ writer_rules.py  what other rules of the default model would show
 writer_biasing.py  what hotwords gain with the default model
 cuts.py          what cuts of long talk do to the words beside them
 cut_windows/     the adapter with which the default model writes previews
+endpointing.py   what other hangovers would cost
 second_opinion.py  what keeps noise from becoming words
 noise.py         how many words noise becomes
 rivals.py        another program's live text, measured as ours

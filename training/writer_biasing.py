@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     known = _wordnet()
     clips = [clip for clip in _clips(options.recordings) if options.names.search(str(clip.path))]
     if options.half:
-        clips = [clip for clip in clips if _half(clip) == int(options.half)]
+        clips = [clip for clip in clips if half_of(clip.path) == int(options.half)]
     texts = [scored(clip.text) for clip in clips]
     spoken = _names(texts, model, known)
     if not options.any:
@@ -114,8 +114,9 @@ def _clips(recordings: Path | None) -> list[Clip]:
     return [clip for recording in find_recordings(recordings) for clip in recording.clips]
 
 
-def _half(clip: Clip) -> int:
-    speaker = clip.path.stem.split("-")[0]
+def half_of(path: Path) -> int:
+    """Half of the speakers, 0 or 1, to which the one of a LibriSpeech clip belongs."""
+    speaker = path.stem.split("-")[0]
     return zlib.crc32(speaker.encode()) % 2
 
 
