@@ -281,7 +281,7 @@ class WriterHypothesis:
         latest = window.start + len(window.samples) - self._samples("slide_keep_ms")
         stable = self._first()
         stay = stable
-        if not stable and len(window.samples) > 2 * self._samples("slide_after_ms"):
+        if stable < 2 and len(window.samples) > 2 * self._samples("slide_after_ms"):
             stay = len(words)
         pauses = [
             (places[index][0] - places[index - 1][1], index)
@@ -293,9 +293,9 @@ class WriterHypothesis:
         _, count = max(pauses)
         frame = (places[count - 1][1] + places[count][0] - 2 * window.start) // (2 * hop)
         self.settled_until = window.start + frame * hop
-        if not stable:
+        if count > stable:
             # A doubtful word at the beginning must not hold up all that follows for ever.
-            self._stable += [word.text for word in words[:count]]
+            self._stable += [word.text for word in words[stable:count]]
             stable = count
         self._starts.append((self.settled_until, len(self._stable) - (stable - count)))
 
