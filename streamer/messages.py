@@ -100,12 +100,14 @@ class WrittenWord:
     """A word as an encoder-decoder wrote it, punctuation attached.
 
     `tokens` are its ids, `probability` is that of the least probable one, 0 … 1; tokens without a
-    letter or digit do not count in a word that has others.
+    letter or digit do not count in a word that has others. `span` is when it was said, in samples
+    of its window, of a writer that tells.
     """
 
     text: str
     tokens: tuple[int, ...]
     probability: float
+    span: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
