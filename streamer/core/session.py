@@ -96,7 +96,7 @@ class Session:
         self.counts = Counts()
         self._rate = source_rate
         self._lane = lane
-        self._patience_s = settings.preview_ms / 1000
+        self._patience_s = max(settings.preview_ms, shape.preview_ms) / 1000
         self._resampler = Resampler(source_rate)
         self._high_pass = HighPass()
         self._planner = WindowPlanner(settings, shape, detector, previews=previews)

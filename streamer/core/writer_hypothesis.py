@@ -158,7 +158,7 @@ class WriterHypothesis:
         hop, start = self._model.grid.hop, window.start
         times = [
             (start + first * hop, start + end * hop)
-            for first, end in word_frames(text, emission, self._model.vocabulary)
+            for first, end in self._frames(words, text, emission)
         ]
         timed = tuple(
             Word(word, begin / SAMPLE_RATE, end / SAMPLE_RATE, round(written.probability, 4))
@@ -237,7 +237,7 @@ class WriterHypothesis:
     def _slide(self, window: Window, words: Sequence[WrittenWord], emission: LogProbs) -> None:
         """Let the next windows begin in the longest pause between two words that stay."""
         hop = self._model.grid.hop
-        places = word_frames([word.text for word in words], emission, self._model.vocabulary)
+        places = self._frames(words, [word.text for word in words], emission)
         latest = (len(window.samples) - self._samples("slide_keep_ms")) // hop
         stable = self._first()
         stay = stable
@@ -258,6 +258,16 @@ class WriterHypothesis:
             self._stable += [word.text for word in words[:count]]
             stable = count
         self._starts.append((self.settled_until, len(self._stable) - (stable - count)))
+
+    def _frames(
+        self, words: Sequence[WrittenWord], text: Sequence[str], emission: LogProbs
+    ) -> list[tuple[int, int]]:
+        """The frames of each word, by the writer where it tells, otherwise by the follower."""
+        spans = [word.span for word in words if word.span]
+        if not spans or len(spans) < len(words):
+            return word_frames(text, emission, self._model.vocabulary)
+        hop = self._model.grid.hop
+        return [(start // hop, max(start // hop + 1, end // hop)) for start, end in spans]
 
     def _heard(self, words: Sequence[WrittenWord], emission: LogProbs) -> bool:
         """The second opinion: an encoder-decoder has words for noise, too."""

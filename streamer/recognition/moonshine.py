@@ -66,6 +66,8 @@ class Writing:
 class Moonshine:
     """A loaded model: immutable, and shared by threads."""
 
+    accelerator, preview_ms = "cpu", 0
+
     def __init__(self, folder: Path, *, threads: int = 1, adapter: Path | None = None) -> None:
         """Load the model.
 

@@ -84,7 +84,8 @@ def load_speech_model(checkpoint: Checkpoint, accelerator: str) -> Any:
                 f"{checkpoint.name}: its weights are damaged, do not fit its config.json, or hold "
                 "more than weights; get the model again"
             ) from error
-    if missing := info["missing_keys"]:
+    # Used in training only, and left out by some checkpoints.
+    if missing := [key for key in info["missing_keys"] if not key.endswith("masked_spec_embed")]:
         raise ModelError(
             f"{checkpoint.name}: {len(missing)} of its weights are missing, {min(missing)} for one"
         )
@@ -105,11 +106,8 @@ def _loader(checkpoint: Checkpoint) -> tuple[Kind, Any, Any]:
             ) from error
     for kind, names in _LOADERS.items():
         for name in names:
-            # Absent from versions that have no such models.
-            mapping = getattr(transformers, f"MODEL_FOR_{name}_MAPPING", None) or getattr(
-                transformers.models.auto.modeling_auto, f"MODEL_FOR_{name}_MAPPING", {}
-            )
-            if type(config) in mapping:
+            # Absent from versions of transformers that have no such models.
+            if type(config) in getattr(transformers, f"MODEL_FOR_{name}_MAPPING", ()):
                 return kind, getattr(transformers, _AUTO[name]), config
     said = (getattr(config, "architectures", None) or [config.model_type])[0]
     raise ModelError(
@@ -129,7 +127,9 @@ class Listening:
     """Samples → what a model of transformers takes, with its prompt; tokens → text.
 
     Attributes:
+        tokenizer: of transformers.
         generation: what `generate` takes beside that, such as the language.
+        longest_s: what a model of a fixed window hears of a longer one, in seconds; 0 for all.
         hop_samples: samples at `SAMPLE_RATE` between the feature extractor's frames; 0 where it
             has none.
     """
@@ -151,10 +151,12 @@ class Listening:
         """
         self._name, self._model = checkpoint.name, model
         self._language, self._task = language, task
-        self._processor, self._extractor, self._tokenizer = _processors(checkpoint)
+        self._processor, self._extractor, self.tokenizer = _processors(checkpoint)
         self.rate = int(getattr(self._extractor, "sampling_rate", SAMPLE_RATE))
         hop = getattr(self._extractor, "hop_length", 0)
         self.hop_samples = hop * SAMPLE_RATE // self.rate if isinstance(hop, int) else 0
+        most = getattr(self._extractor, "n_samples", 0)
+        self.longest_s = most // self.rate if isinstance(most, int) else 0
         self._request, self.generation = self._ask()
 
     def inputs(self, samples: Samples) -> dict[str, Any]:
@@ -170,7 +172,7 @@ class Listening:
 
     def spell(self, tokens: Any) -> str:
         """The text of some tokens, without special ones; repeated tokens stay repeated."""
-        text: str = self._tokenizer.decode(
+        text: str = self.tokenizer.decode(
             list(tokens),
             skip_special_tokens=True,
             clean_up_tokenization_spaces=False,
@@ -180,7 +182,7 @@ class Listening:
 
     def tokens_of(self, text: str) -> int:
         """How many tokens a text has."""
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _prepared(self, heard: Samples) -> Any:
         if self._request == "transcription":
@@ -247,7 +249,7 @@ class Listening:
 
     def _generation(self) -> dict[str, Any]:
         """Language and task, as `generate` of a multilingual model takes them."""
-        settings = self._model.generation_config
+        settings = getattr(self._model, "generation_config", None)  # a CTC model generates nothing
         if codes := getattr(settings, "text_decoder_lang_to_code_id", None):
             chosen = self._language or ("eng" if self._task == "translate" else "")
             self._require(languages=True, tasks=True, known=codes, needed=not chosen)
@@ -264,7 +266,7 @@ class Listening:
             self._require(languages=True, tasks=True, known=known)
             chosen = {"language": self._language} if self._language else {}
             return {**chosen, "task": self._task}
-        if codes := getattr(self._tokenizer, "lang_code_to_id", None):
+        if codes := getattr(self.tokenizer, "lang_code_to_id", None):
             self._require(languages=True, tasks=False, known=codes)
             return {"forced_bos_token_id": codes[self._language]} if self._language else {}
         self._require(languages=False, tasks=False)
@@ -300,15 +302,16 @@ def resampled(samples: Samples, rate: int) -> Samples:
 def _processors(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
     """Processor, if there is one, feature extractor and tokenizer."""
     folder = str(checkpoint.folder)
+    reasons = list[str]()
     with quiet():
-        processor = _loaded(transformers.AutoProcessor, folder)
+        processor = _loaded(transformers.AutoProcessor, folder, reasons)
         extractor = (
             getattr(processor, "feature_extractor", None)
             or getattr(processor, "audio_processor", None)
-            or _loaded(transformers.AutoFeatureExtractor, folder)
+            or _loaded(transformers.AutoFeatureExtractor, folder, reasons)
         )
         tokenizer = getattr(processor, "tokenizer", None) or _loaded(
-            transformers.AutoTokenizer, folder
+            transformers.AutoTokenizer, folder, reasons
         )
     for part, said, file in (
         (extractor, "feature extractor", "preprocessor_config.json"),
@@ -317,16 +320,20 @@ def _processors(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
         if part is None:
             raise ModelError(
                 f"{checkpoint.name}: transformers finds no {said} in it ({file}); "
-                "get the model again"
+                + (reasons[-1] if reasons else "get the model again")
             )
     # Without a processor of its own, a tokenizer or a feature extractor comes back.
     whole = hasattr(processor, "feature_extractor") or hasattr(processor, "audio_processor")
     return processor if whole else None, extractor, tokenizer
 
 
-def _loaded(loader: Any, folder: str) -> Any:
+def _loaded(loader: Any, folder: str, reasons: list[str]) -> Any:
+    """Loaded, or `None`; libraries that are lacking are among the reasons."""
     try:
         return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except ImportError as error:
+        reasons.append(" ".join(str(error).split()))
+        return None
     except Exception:  # whatever a folder without its files makes it raise
         return None
 

@@ -13,6 +13,7 @@ A transducer is decoded by transformers alone. It tells when it said what.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,11 +46,19 @@ _LEAST_SHARE = 0.25
 """Tokens a letter of English, in the largest vocabularies."""
 _FOREIGN = 3
 """Letters of other scripts may take a token or more each."""
+_SAMPLES_A_STEP = 128
+"""A transducer makes no more steps, tokens and blanks: ten in each 80 ms."""
 _WARM_UP = 4 * SAMPLE_RATE
 _WARM_UP_TOKENS = 6
 """New tokens of a preview, with a draft."""
 _CADENCE_SHARE = 0.8
 """Of the time between two previews, computing one may take so much."""
+
+
+# A length of ours is given with every call, and transformers says each time that it has another.
+logging.getLogger("transformers.generation.utils").addFilter(
+    lambda record: not str(record.msg).startswith("Both `max_new_tokens`")
+)
 
 
 class TorchWriter:
@@ -60,6 +69,7 @@ class TorchWriter:
         accelerator: `cpu`, `cuda` or `mps`.
         preview_ms: the distance of previews that the machine can hold; 0 where it holds any.
         uses_drafts: whether drafts save time.
+        longest_s: how much audio one window may have, in seconds; 0 for any.
     """
 
     def __init__(
@@ -91,6 +101,7 @@ class TorchWriter:
         size = sum(parameter.numel() for parameter in self.model.parameters())
         self.threads = threads or default_threads(size, torch.get_num_threads())
         self._listening = Listening(checkpoint, self.model, language=language, task=task)
+        self.longest_s = self._listening.longest_s
         self._transducer = kind == "transducer"
         self.uses_drafts = not self._transducer
         # `generate` of a transducer keeps its place in the model itself.
@@ -99,8 +110,6 @@ class TorchWriter:
         share = max(self._listening.tokens_of(_ENGLISH) / len(_ENGLISH), _LEAST_SHARE)
         self._tokens_per_second = share * _LETTERS_PER_SECOND * (1 if one_language else _FOREIGN)
         self._most_tokens = _room(self.model.config)
-        # Ours is given with every call; two of them make a warning each time.
-        self.model.generation_config.max_length = None
         try:
             with quiet():  # what is said once is said here
                 self.preview_ms = self._warm_up()
@@ -128,7 +137,7 @@ class TorchWriter:
         with self._lock, torch.inference_mode(), cpu_threads(self.threads):
             inputs = self._listening.inputs(samples)
             if self._transducer:
-                return self._transduced(inputs)
+                return self._transduced(inputs, len(samples))
             return self._decoded(inputs, draft, self._limit(len(samples)))
 
     def _limit(self, samples: int) -> int:
@@ -166,10 +175,15 @@ class TorchWriter:
             tuple(loop.tokens), tuple(loop.probabilities), loop.end, loop.ended, tuple(words)
         )
 
-    def _transduced(self, inputs: dict[str, Any]) -> Writing:
-        scores = _Scores()
+    def _transduced(self, inputs: dict[str, Any], samples: int) -> Writing:
+        scores, most = _Scores(), samples // _SAMPLES_A_STEP + _SPARE_TOKENS
         given = self.model.generate(
-            **inputs, logits_processor=LogitsProcessorList([scores]), return_dict_in_generate=True
+            **inputs,
+            logits_processor=LogitsProcessorList([scores]),
+            max_new_tokens=most,
+            do_sample=False,
+            num_beams=1,
+            return_dict_in_generate=True,
         )
         config = self.model.config
         tokens = given.sequences[0].tolist()[-len(scores.rows) :]

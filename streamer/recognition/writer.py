@@ -1,12 +1,13 @@
-"""Two ears: Moonshine writes, and the embedded SEW follows.
+"""Two ears: Moonshine, or another writer, writes, and the embedded SEW follows.
 
-window ─┬─ Moonshine ──► words, with probabilities
-        └─ SEW ────────► emission: when they were said, and whether it was speech
+window ─┬─ writer ──► words, with probabilities
+        └─ SEW ─────► emission: when they were said, and whether it was speech
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from streamer.config import Settings
     from streamer.messages import LogProbs, Samples, Window
     from streamer.recognition.ctc_recognizer import CtcRecognizer
-    from streamer.recognition.moonshine import Moonshine, Writing
+    from streamer.recognition.moonshine import Writing
 
 RULES = WriterRules(
     chance_bias=0.869,
@@ -58,6 +59,27 @@ is plain to hear. Otherwise a final window is written as it is: of 684 words of 
 test-other, cut into utterances, 99 were wrong so, 105 with zeros behind, 121 with such noise."""
 
 
+class Writer(Protocol):
+    """What writes: `Moonshine`, `TorchWriter` or `CtcWriter`; immutable, and shared by threads."""
+
+    @property
+    def accelerator(self) -> str:
+        """Where it computes: `cpu`, `cuda` or `mps`."""
+
+    @property
+    def preview_ms(self) -> int:
+        """How far apart previews must be for the machine to keep up; 0 where it always does."""
+
+    def write(self, samples: Samples, draft: Sequence[int] = (), *, cut: bool = False) -> Writing:
+        """Write down what is said in a window.
+
+        Args:
+            samples: shape (n,), at 16 kHz.
+            draft: tokens that are expected; they change nothing but the time.
+            cut: whether the window may end inside a sentence.
+        """
+
+
 class WriterRecognizer:
     """See `streamer.recognition.Recognizer`.
 
@@ -66,20 +88,28 @@ class WriterRecognizer:
         follower: shared.
         name: what the model is called.
         settings: that it was loaded with.
+        previewer: another writer, for what is still being spoken.
 
     Attributes:
         model: what its hypotheses know of it.
+        accelerator: where the writer computes.
+        shape: which windows it wants.
     """
-
-    accelerator = "cpu"
-    shape = _SHAPE
 
     uses_language_model = False
 
     def __init__(
-        self, writer: Moonshine, follower: CtcRecognizer, name: str, settings: Settings
+        self,
+        writer: Writer,
+        follower: CtcRecognizer,
+        name: str,
+        settings: Settings,
+        previewer: Writer | None = None,
     ) -> None:
         self.name = name
+        self.accelerator = writer.accelerator
+        self._previewer = previewer or writer
+        self.shape = replace(_SHAPE, preview_ms=self._previewer.preview_ms)
         self.hotwords, self.lm = settings.hotwords, settings.lm
         self.model = WriterModel(follower.vocabulary, follower.grid, RULES)
         self._writer = writer
@@ -104,13 +134,17 @@ class WriterRecognizer:
                 return Reading(emission, ())  # whatever is written of it would not be believed
         if preview:
             tailed = _followed_by(samples, _PREVIEW_TAIL)
-            return Reading(emission, self._writer.write(tailed, window.draft, cut=True).words)
+            return Reading(emission, self._previewer.write(tailed, window.draft, cut=True).words)
         assert emission is not None
         heard = sum(len(word.text) for word in decode(emission, self._follower.vocabulary))
-        writing = self._writer.write(samples, window.draft)
+        # Another model's tokens would mean other words.
+        draft = window.draft if self._previewer is self._writer else ()
+        writing = self._writer.write(samples, draft)
         if heard >= _MISSED_LETTERS and _letters(writing) < _MISSED_SHARE * heard:
             again = self._writer.write(_in_room(samples))
             writing = max(writing, again, key=_letters)
+            if writing is again:  # its times count from the noise
+                return Reading(emission, tuple(replace(w, span=None) for w in writing.words))
         return Reading(emission, writing.words)
 
     def _emission(self, samples: Samples) -> LogProbs:
