@@ -90,8 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--model",
         type=_given,
         metavar="NAME",
-        help=f"`{DEFAULT_MODEL}` (the default), `embedded-sew`, or any speech model of transformers: "
-        "hub name or folder",
+        help=f"`{DEFAULT_MODEL}` (the default), `embedded-sew`, or any speech model that "
+        "transformers loads: hub name or folder",
     )
     group.add_argument(
         "--preview-model",

@@ -70,8 +70,8 @@ class Settings:
     """
 
     model: str = DEFAULT_MODEL
-    """`moonshine-tiny`, `embedded-sew`, the hub name of a speech model that transformers loads, or a
-    folder with a model."""
+    """`moonshine-tiny`, `embedded-sew`, the hub name of a speech model that transformers loads, or
+    a folder with a model."""
     device: str = ""
     """Microphone: a number or part of a name; empty for the system's default."""
     accelerator: str = "auto"
@@ -83,8 +83,8 @@ class Settings:
     preview_accelerator: str = "auto"
     """Where the model for previews runs."""
     language: str = ""
-    """What is spoken, as a model of several languages calls it (`de`, `deu`, `german`); empty leaves
-    it to the model."""
+    """What is spoken, as a model of several languages calls it (`de`, `deu`, `german`); empty
+    leaves it to the model."""
     task: str = "transcribe"
     """`transcribe`, or `translate` into English, of a model that can."""
     ring_seconds: int = 30

@@ -29,7 +29,7 @@ def word_pieces(folder: Path, special: tuple[str, ...] = SPECIAL, size: int = 12
         show_progress=False,
         initial_alphabet=["\u2581"],
     )
-    tokenizer.train_from_iterator([word for word in TEXT.split()], trainer)
+    tokenizer.train_from_iterator(TEXT.split(), trainer)
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.Replace("\u2581", " "),
@@ -70,16 +70,19 @@ def write(folder: Path, name: str, content: Any) -> None:
     (folder / name).write_text(json.dumps(content))
 
 
-SEED, SCALE = 0, 1.0
+def save(model: Any, folder: Path, *, seed: int = 0, scale: float = 3.0) -> Path:
+    """Write a model that says something else of each sound.
 
-
-def save(model: Any, folder: Path) -> Path:
-    """Write a model whose output depends on its input: weights are larger than at first."""
-    torch.manual_seed(SEED)
+    Weights as large as at first write one token over and over again. With the seeds and scales of
+    this module a text has a dozen tokens or more.
+    """
+    torch.manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
-                parameter.normal_(0, SCALE / parameter.shape[-1] ** 0.5)
+                parameter.normal_(0, scale / parameter.shape[-1] ** 0.5)
+            elif name.endswith("bias"):
+                parameter.zero_()
     model.save_pretrained(folder)
     return folder
 
@@ -123,7 +126,7 @@ def whisper(folder: Path, **extra: Any) -> Path:
         begin_suppress_tokens=[ids["<|endoftext|>"]],
         max_length=64,
     )
-    save(model, folder)
+    save(model, folder, seed=1)
     transformers.WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
     return folder
 
@@ -144,7 +147,7 @@ def moonshine(folder: Path) -> Path:
         pad_token_id=0,
         decoder_start_token_id=1,
     )
-    save(transformers.MoonshineForConditionalGeneration(config), folder)
+    save(transformers.MoonshineForConditionalGeneration(config), folder, seed=5, scale=2.0)
     raw_audio(folder)
     return folder
 
@@ -179,7 +182,7 @@ def moonshine_streaming(folder: Path) -> Path:
         pad_token_id=0,
         decoder_start_token_id=1,
     )
-    save(transformers.MoonshineStreamingForConditionalGeneration(config), folder)
+    save(transformers.MoonshineStreamingForConditionalGeneration(config), folder, seed=4)
     raw_audio(folder)
     return folder
 
@@ -202,7 +205,7 @@ def speech_to_text(folder: Path) -> Path:
         eos_token_id=2,
         decoder_start_token_id=1,
     )
-    save(transformers.Speech2TextForConditionalGeneration(config), folder)
+    save(transformers.Speech2TextForConditionalGeneration(config), folder, scale=2.0)
     transformers.Speech2TextFeatureExtractor().save_pretrained(folder)
     return folder
 
@@ -226,7 +229,7 @@ def speecht5(folder: Path) -> Path:
         eos_token_id=2,
         decoder_start_token_id=1,
     )
-    save(transformers.SpeechT5ForSpeechToText(config), folder)
+    save(transformers.SpeechT5ForSpeechToText(config), folder, scale=1.0)
     transformers.SpeechT5FeatureExtractor().save_pretrained(folder)
     return folder
 
@@ -258,7 +261,7 @@ def encoder_decoder(folder: Path) -> Path:
     )
     config = transformers.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 1, 0, 2
-    save(transformers.SpeechEncoderDecoderModel(config=config), folder)
+    save(transformers.SpeechEncoderDecoderModel(config=config), folder, seed=4, scale=1.5)
     raw_audio(folder, normalize=True)
     return folder
 
@@ -281,7 +284,7 @@ def parakeet_ctc(folder: Path) -> Path:
     config = transformers.ParakeetCTCConfig(
         vocab_size=size, encoder_config=_conformer(), pad_token_id=0
     )
-    save(transformers.ParakeetForCTC(config), folder)
+    save(transformers.ParakeetForCTC(config), folder, scale=1.0)
     transformers.ParakeetFeatureExtractor(feature_size=80).save_pretrained(folder)
     return folder
 
@@ -299,8 +302,9 @@ def parakeet_tdt(folder: Path, *, tdt: bool = True) -> Path:
         **({"durations": [0, 1, 2, 3, 4]} if tdt else {}),
     )
     model = getattr(transformers, f"ParakeetFor{kind}")(config)
+    durations = [*range(size, size + 5)] if tdt else None
     model.generation_config = transformers.GenerationConfig(
-        decoder_start_token_id=4, pad_token_id=0, eos_token_id=2
+        decoder_start_token_id=4, pad_token_id=0, eos_token_id=2, suppress_tokens=durations
     )
     save(model, folder)
     transformers.ParakeetFeatureExtractor(feature_size=80).save_pretrained(folder)
@@ -309,29 +313,11 @@ def parakeet_tdt(folder: Path, *, tdt: bool = True) -> Path:
 
 def lasr_ctc(folder: Path) -> Path:
     size = word_pieces(folder)
-    encoder = {k: v for k, v in _conformer().items()}
-    config = transformers.LasrCTCConfig(vocab_size=size, encoder_config=encoder, pad_token_id=0)
-    save(transformers.LasrForCTC(config), folder)
-    transformers.LasrFeatureExtractor(feature_size=80).save_pretrained(folder)
-    return folder
-
-
-def granite_ctc(folder: Path) -> Path:
-    size = word_pieces(folder)
-    encoder = {
-        "vocab_size": size,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_mel_bins": 80,
-        "context_size": 16,
-    }
-    config = transformers.GraniteSpeech5CTCConfig(
-        vocab_size=size, encoder_config=encoder, pad_token_id=0
+    config = transformers.LasrCTCConfig(
+        vocab_size=size, encoder_config=_conformer(), pad_token_id=0
     )
-    save(transformers.GraniteSpeech5ForCTC(config), folder)
-    transformers.GraniteSpeech5FeatureExtractor().save_pretrained(folder)
+    save(transformers.LasrForCTC(config), folder, scale=1.0)
+    transformers.LasrFeatureExtractor(feature_size=80).save_pretrained(folder)
     return folder
 
 
@@ -383,7 +369,9 @@ def nemotron(folder: Path) -> Path:
     size = word_pieces(folder, (*SPECIAL, "<blank>"))
     config = transformers.NemotronAsrStreamingConfig(
         vocab_size=size,
-        encoder_config=_conformer(num_mel_bins=128, sliding_window=21, default_num_lookahead_tokens=3),
+        encoder_config=_conformer(
+            num_mel_bins=128, sliding_window=21, default_num_lookahead_tokens=3
+        ),
         decoder_hidden_size=32,
         num_decoder_layers=1,
         pad_token_id=0,
@@ -433,19 +421,19 @@ def seamless(folder: Path, *, second: bool = True) -> Path:
         eos_token_id=2,
         text_decoder_lang_to_code_id={"eng": 4, "deu": 5},
     )
-    save(model, folder)
+    save(model, folder, seed=3)
     transformers.SeamlessM4TFeatureExtractor().save_pretrained(folder)
     return folder
 
 
-_COHERE = (
+_PROMPT = (
     "<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|en|>", "<|de|>",
     "<|pnc|>", "<|nopnc|>", "<|noitn|>", "<|notimestamp|>", "<|nodiarize|>",
 )  # fmt: skip
 
 
 def cohere(folder: Path) -> Path:
-    size = word_pieces(folder, (*SPECIAL, *_COHERE))
+    size = word_pieces(folder, (*SPECIAL, *_PROMPT))
     config = transformers.CohereAsrConfig(
         vocab_size=size,
         encoder_config=_conformer(num_mel_bins=128),
@@ -459,18 +447,14 @@ def cohere(folder: Path) -> Path:
         eos_token_id=2,
         decoder_start_token_id=5,
     )
-    save(transformers.CohereAsrForConditionalGeneration(config), folder)
+    save(transformers.CohereAsrForConditionalGeneration(config), folder, seed=3)
     transformers.CohereAsrFeatureExtractor().save_pretrained(folder)
     write(folder, "processor_config.json", {"processor_class": "CohereAsrProcessor"})
     return folder
 
 
 def canary(folder: Path) -> Path:
-    special = (
-        "<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|en|>", "<|de|>",
-        "<|pnc|>", "<|nopnc|>", "<|noitn|>", "<|notimestamp|>", "<|nodiarize|>",
-    )  # fmt: skip
-    size = word_pieces(folder, (*SPECIAL, *special))
+    size = word_pieces(folder, (*SPECIAL, *_PROMPT))
     config = transformers.CanaryConfig(
         vocab_size=size,
         encoder_config=_conformer(num_mel_bins=128),
@@ -491,7 +475,7 @@ def canary(folder: Path) -> Path:
         eos_token_id=2,
         decoder_start_token_id=5,
     )
-    save(transformers.CanaryForConditionalGeneration(config), folder)
+    save(transformers.CanaryForConditionalGeneration(config), folder, seed=2, scale=2.0)
     transformers.ParakeetFeatureExtractor(feature_size=128).save_pretrained(folder)
     write(folder, "processor_config.json", {"processor_class": "CanaryProcessor"})
     turn = (

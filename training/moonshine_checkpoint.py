@@ -155,9 +155,7 @@ def main() -> None:
     if options.command == "write":
         write_checkpoint(options.folder)
         return
-    texts = compare(
-        options.folder, clips_of(options.manifest, options.containing, options.limit)
-    )
+    texts = compare(options.folder, clips_of(options.manifest, options.containing, options.limit))
     for published, noisy, checkpoint in texts:
         if checkpoint != published:
             print(f"published:  {published}\nwith noise: {noisy}\ncheckpoint: {checkpoint}\n")

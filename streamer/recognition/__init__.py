@@ -3,8 +3,8 @@
     settings.model ──checkpoints.resolve──► a folder ──load_recognizer──► a Recognizer
 
 A `WriterRecognizer` has two ears: Moonshine or another writer writes, the embedded SEW follows. A
-`CtcRecognizer` is one network for both. What is inside this package runs in ONNX Runtime; torch and transformers are
-loaded only for other checkpoints, for a GPU, and to train.
+`CtcRecognizer` is one network for both. What is inside this package runs in ONNX Runtime; torch and
+transformers are loaded only for other checkpoints, for a GPU, and to train.
 """
 
 from __future__ import annotations

@@ -264,8 +264,8 @@ class Listening:
                 if code in known and name not in known
             }
             self._require(languages=True, tasks=True, known=known)
-            chosen = {"language": self._language} if self._language else {}
-            return {**chosen, "task": self._task}
+            asked = {"language": self._language} if self._language else {}
+            return {**asked, "task": self._task}
         if codes := getattr(self.tokenizer, "lang_code_to_id", None):
             self._require(languages=True, tasks=False, known=codes)
             return {"forced_bos_token_id": codes[self._language]} if self._language else {}

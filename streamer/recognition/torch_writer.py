@@ -176,7 +176,10 @@ class TorchWriter:
         )
 
     def _transduced(self, inputs: dict[str, Any], samples: int) -> Writing:
-        scores, most = _Scores(), samples // _SAMPLES_A_STEP + _SPARE_TOKENS
+        scores, most = (
+            _Scores(self.model.config.vocab_size),
+            samples // _SAMPLES_A_STEP + _SPARE_TOKENS,
+        )
         given = self.model.generate(
             **inputs,
             logits_processor=LogitsProcessorList([scores]),
@@ -194,8 +197,7 @@ class TorchWriter:
         for token, row, step in zip(tokens, scores.rows, steps, strict=True):
             if token not in (config.blank_token_id, config.pad_token_id):
                 kept.append(token)
-                # Behind the tokens a TDT model has its durations.
-                probabilities.append(float(row[: config.vocab_size].softmax(-1)[token]))
+                probabilities.append(float(row.softmax(-1)[token]))
                 spans.append((frame * hop, (frame + max(step, 1)) * hop))
             frame += step
         words = written_words(kept, probabilities, self._listening.spell, spans if hop else ())
@@ -221,16 +223,22 @@ class TorchWriter:
         return round((time.perf_counter() - begun) / _CADENCE_SHARE * 1000)
 
 
-class _Scores(LogitsProcessor):
-    """Keeps what a transducer thought at each step."""
+class _Scores(LogitsProcessor):  # type: ignore[misc]
+    """Keeps what a transducer thought at each step.
 
-    def __init__(self) -> None:
+    Behind the tokens a TDT model has its durations, which must not be taken for tokens.
+    """
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary = vocabulary
         self.rows: list[Any] = []
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Shape (1, outputs), given back as it is."""
-        self.rows.append(scores[0].float().cpu())
-        return scores
+        """Shape (1, outputs), with durations ruled out."""
+        self.rows.append(scores[0, : self._vocabulary].float().cpu())
+        tokens = scores.clone()
+        tokens[:, self._vocabulary :] = -torch.inf
+        return tokens
 
 
 class _Loop:
@@ -270,7 +278,7 @@ class _Loop:
             *itertools.takewhile(lambda token: 0 <= token < vocabulary and token not in ends,
                                  self._draft)
         ]  # fmt: skip
-        cache = given.get("past_key_values")
+        cache: Any = given.get("past_key_values")
         self.can_draft = bool(given.get("use_cache")) and hasattr(cache, "crop")
         expected: Sequence[int] = draft if self.can_draft else []
         if self.can_draft:
@@ -401,7 +409,7 @@ def written_words(
         spans: when each token was said, in samples; empty where that is not known.
     """
     text = spell(tokens)
-    bounds = [match for match in _bounds(text)]
+    bounds = _bounds(text)
     if not bounds:
         return []
     owners = list[int]()
