@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from streamer.core.ctc import certainty
 from streamer.core.hypothesis import FinalText, Preview, beginning, contradicted
 from streamer.core.word_times import spelling_cost, word_frames
-from streamer.messages import SAMPLE_RATE, Word
+from streamer.messages import SAMPLE_RATE, Word, spaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,7 +171,7 @@ class WriterHypothesis:
             start=window.speech_start,
             end=window.speech_end,
             words=timed,
-            raw=" ".join(text),
+            raw=spaced(text),
             retracted=contradicted(shown, [_plain(word) for word in text]),
         )
 

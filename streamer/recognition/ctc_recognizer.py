@@ -66,6 +66,7 @@ class CtcRecognizer:
         name: what the model is called.
         accelerator: `cpu`, `cuda` or `mps`.
         threads: how many CPU threads compute one window, whatever other recognizers take.
+        hears_waveform: whether samples go into the network as they are.
         vocabulary: the meaning of the output's columns.
         grid: how samples become frames.
         calibration: what the model's confidence in a word is worth, where that is known.
@@ -94,7 +95,8 @@ class CtcRecognizer:
         self.name = checkpoint.name
         self.accelerator, self._network, features = _load(checkpoint, accelerator, threads)
         self.threads = self._network.threads
-        self._normalize = not features and read_normalization(checkpoint.folder)
+        self.hears_waveform = features is None
+        self._normalize = self.hears_waveform and read_normalization(checkpoint.folder)
         self.grid = features.grid if features else frame_grid(self._network.config)
         rows = self._warm_up()
         self.vocabulary = (

@@ -16,6 +16,7 @@ import itertools
 import logging
 import threading
 import time
+import unicodedata
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.utils import ModelOutput
 
 from streamer.errors import ModelError, StreamerError
-from streamer.messages import SAMPLE_RATE, WrittenWord
+from streamer.messages import SAMPLE_RATE, UNSPACED, WrittenWord
 from streamer.recognition.accelerators import choose_accelerator, default_threads
 from streamer.recognition.models import cpu_threads, quiet
 from streamer.recognition.moonshine import Writing, continuation, without_loop
@@ -441,13 +442,19 @@ def written_words(
 
 
 def _bounds(text: str) -> list[tuple[int, int]]:
-    """Where the words of a text begin and end."""
+    """Where the words of a text begin and end; in scripts without spaces, its characters."""
     bounds = list[tuple[int, int]]()
-    at = 0
-    for word in text.split():
-        begin = text.index(word, at)
-        at = begin + len(word)
-        bounds.append((begin, at))
+    for place, letter in enumerate(text):
+        if letter.isspace():
+            continue
+        begins = not place or text[place - 1].isspace()
+        unspaced = bool(UNSPACED.match(letter))
+        if not begins and unicodedata.category(letter)[0] not in "MP":
+            begins = unspaced or bool(UNSPACED.match(text[place - 1]))
+        if begins:
+            bounds.append((place, place + 1))
+        else:
+            bounds[-1] = bounds[-1][0], place + 1
     return bounds
 
 
