@@ -70,7 +70,9 @@ def write(folder: Path, name: str, content: Any) -> None:
     (folder / name).write_text(json.dumps(content))
 
 
-def save(model: Any, folder: Path, *, seed: int = 0, scale: float = 3.0) -> Path:
+def save(
+    model: Any, folder: Path, *, seed: int = 0, scale: float = 3.0, blank: int | None = None
+) -> Path:
     """Write a model that says something else of each sound.
 
     Weights as large as at first write one token over and over again. With the seeds and scales of
@@ -83,6 +85,8 @@ def save(model: Any, folder: Path, *, seed: int = 0, scale: float = 3.0) -> Path
                 parameter.normal_(0, scale / parameter.shape[-1] ** 0.5)
             elif name.endswith("bias"):
                 parameter.zero_()
+        if blank is not None:  # a transducer that says ten tokens in each frame takes its time
+            model.joint.head.bias[blank] = 6.0
     model.save_pretrained(folder)
     return folder
 
@@ -306,7 +310,7 @@ def parakeet_tdt(folder: Path, *, tdt: bool = True) -> Path:
     model.generation_config = transformers.GenerationConfig(
         decoder_start_token_id=4, pad_token_id=0, eos_token_id=2, suppress_tokens=durations
     )
-    save(model, folder)
+    save(model, folder, blank=4)
     transformers.ParakeetFeatureExtractor(feature_size=80).save_pretrained(folder)
     return folder
 
@@ -381,7 +385,7 @@ def nemotron(folder: Path) -> Path:
     model.generation_config = transformers.GenerationConfig(
         decoder_start_token_id=4, pad_token_id=0, eos_token_id=2
     )
-    save(model, folder)
+    save(model, folder, blank=4)
     transformers.NemotronAsrStreamingFeatureExtractor(feature_size=128).save_pretrained(folder)
     return folder
 

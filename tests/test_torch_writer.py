@@ -13,7 +13,7 @@ import pytest
 import speech_checkpoints as build
 import torch
 import transformers
-from conftest import RECORDINGS, words
+from conftest import RECORDINGS, model_error, words
 
 from streamer.cli import DEMO
 from streamer.config import Settings
@@ -143,6 +143,18 @@ def test_more_than_can_be_said_is_cut(load: Any, speech: np.ndarray) -> None:
     writing = writer.write(short)
     assert writing.ended == "limit"
     assert len(writing.tokens) == writer._limit(len(short)) < SAMPLE_RATE
+
+
+def test_a_model_that_breaks_is_named(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, writer = load("moonshine")
+
+    def out_of_memory(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    monkeypatch.setattr(writer.model, "generate", out_of_memory)
+    said = model_error(writer.write, np.zeros(SAMPLE_RATE, np.float32))
+    assert "a MoonshineForConditionalGeneration does not write 1.0 s" in said
+    assert "(CUDA out of memory.)" in said
 
 
 def test_a_window_without_room_for_a_word_is_empty(load: Any) -> None:

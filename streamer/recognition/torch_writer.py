@@ -12,6 +12,7 @@ A transducer is decoded by transformers alone. It tells when it said what.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -32,7 +33,7 @@ from streamer.recognition.moonshine import Writing, continuation, without_loop
 from streamer.recognition.speech_models import Listening, load_speech_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from streamer.messages import Samples
     from streamer.recognition.checkpoints import Checkpoint
@@ -111,18 +112,9 @@ class TorchWriter:
         share = max(self._listening.tokens_of(_ENGLISH) / len(_ENGLISH), _LEAST_SHARE)
         self._tokens_per_second = share * _LETTERS_PER_SECOND * (1 if one_language else _FOREIGN)
         self._most_tokens = _room(self.model.config)
-        try:
-            with quiet():  # what is said once is said here
-                self.preview_ms = self._warm_up()
-        except StreamerError:
-            raise
-        except Exception as error:  # each architecture has its own ways to fail
-            kind_said = type(self.model).__name__
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ModelError(
-                f"{checkpoint.name}: a {kind_said} does not write what is said in plain audio "
-                f"({reason}); name another model"
-            ) from error
+        self._name = checkpoint.name
+        with quiet():  # what is said once is said here
+            self.preview_ms = self._warm_up()
 
     def write(self, samples: Samples, draft: Sequence[int] = (), *, cut: bool = False) -> Writing:
         """Write down what is said in a window.
@@ -132,14 +124,32 @@ class TorchWriter:
             draft: tokens that are expected, such as those of a shorter window. They may save time;
                 what is written depends on them no more than rounding does.
             cut: whether the window may end inside a sentence; it makes no difference here.
+
+        Raises:
+            ModelError: the model does not run on this window.
         """
         if len(samples) < _SHORTEST:
             return Writing((), (), 1.0, "end", ())
-        with self._lock, torch.inference_mode(), cpu_threads(self.threads):
+        with self._running(len(samples)):
             inputs = self._listening.inputs(samples)
             if self._transducer:
                 return self._transduced(inputs, len(samples))
             return self._decoded(inputs, draft, self._limit(len(samples)))
+
+    @contextlib.contextmanager
+    def _running(self, samples: int) -> Iterator[None]:
+        """One window at a time, without gradients, on our threads; failures are a ModelError."""
+        try:
+            with self._lock, torch.inference_mode(), cpu_threads(self.threads):
+                yield
+        except StreamerError:
+            raise
+        except Exception as error:  # each architecture has its own ways to fail
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ModelError(
+                f"{self._name}: a {type(self.model).__name__} does not write "
+                f"{samples / SAMPLE_RATE:.1f} s of plain audio down ({reason}); name another model"
+            ) from error
 
     def _limit(self, samples: int) -> int:
         limit = int(samples / SAMPLE_RATE * self._tokens_per_second) + _SPARE_TOKENS
@@ -218,7 +228,7 @@ class TorchWriter:
         if self._transducer:
             self.write(noise)
         else:
-            with self._lock, torch.inference_mode(), cpu_threads(self.threads):
+            with self._running(len(noise)):
                 inputs = self._listening.inputs(noise)
                 self._decoded(inputs, (), _WARM_UP_TOKENS, min_new_tokens=_WARM_UP_TOKENS)
         return round((time.perf_counter() - begun) / _CADENCE_SHARE * 1000)
