@@ -10,13 +10,17 @@ from conftest import model_error, write_json
 
 from streamer.core.ctc import Calibration, Vocabulary, decode
 from streamer.recognition.checkpoint_files import (
+    BEAM_RULES,
     CALIBRATION,
     LIVE_RULES,
     SEW_TINY_LETTERS,
+    WRITER_RULES,
+    read_beam_rules,
     read_calibration,
     read_live_rules,
     read_normalization,
     read_vocabulary,
+    read_writer_rules,
     write_small_files,
 )
 from streamer.recognition.checkpoints import resolve
@@ -186,24 +190,31 @@ def test_a_damaged_calibration_is_refused(tmp_path):
     assert "is no number" in model_error(read, tmp_path)
 
 
-def test_a_model_without_rules_of_live_text_is_shown_by_the_embedded_ones(tmp_path):
-    rules = read_live_rules(EMBEDDED)
-    assert read_live_rules(tmp_path) == rules
-    assert json.loads((EMBEDDED / LIVE_RULES).read_text()) == asdict(rules)
-    own = replace(rules, show_chance=0.5, settle_frames=12)
-    write_json(tmp_path, LIVE_RULES, asdict(own))
-    assert read_live_rules(tmp_path) == own
-
-
-def test_damaged_rules_of_live_text_are_refused(tmp_path):
-    rules = asdict(read_live_rules(EMBEDDED))
-    for content in ([], {}, {**rules, "edge_ms": None}, {**rules, "stay_bias": "much"}):
-        write_json(tmp_path, LIVE_RULES, content)
-        assert LIVE_RULES in model_error(read_live_rules, tmp_path)
+@pytest.mark.parametrize(
+    ("read", "file", "change"),
+    [
+        (read_live_rules, LIVE_RULES, {"show_chance": 0.5, "settle_frames": 12}),
+        (read_beam_rules, BEAM_RULES, {"model_weight": 0.5, "width": 12}),
+        (read_writer_rules, WRITER_RULES, {"show_chance": 0.5, "settle_windows": 12}),
+    ],
+)
+def test_a_model_without_rules_has_the_embedded_ones_and_damaged_ones_are_refused(
+    tmp_path, read, file, change
+):
+    embedded = read(EMBEDDED)
+    assert read(tmp_path) == embedded
+    assert json.loads((EMBEDDED / file).read_text()) == asdict(embedded)
+    own = replace(embedded, **change)
+    write_json(tmp_path, file, asdict(own))
+    assert read(tmp_path) == own
+    real, whole = change
+    for content in ([], {}, asdict(own) | {whole: None}, asdict(own) | {real: "much"}):
+        write_json(tmp_path, file, content)
+        assert file in model_error(read, tmp_path)
     for bad in (float("nan"), float("inf")):
-        for field in ("stay_bias", "edge_ms"):
-            write_json(tmp_path, LIVE_RULES, {**rules, field: bad})
-            assert "delete the file" in model_error(read_live_rules, tmp_path)
+        for field in (real, whole):
+            write_json(tmp_path, file, {**asdict(own), field: bad})
+            assert "delete the file" in model_error(read, tmp_path)
 
 
 def test_what_is_written_for_a_new_model_is_sew_tinys(tmp_path):

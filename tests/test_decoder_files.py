@@ -270,14 +270,15 @@ def test_a_damaged_language_model_of_its_own_is_the_models_fault(letters_alone):
 
 
 @pytest.mark.parametrize(
-    ("flag", "command"),
+    ("flag", "model", "command"),
     [
-        ("lm", ["listen", "--demo", "--pace", "fast"]),
-        ("hotwords", ["transcribe", DEMO]),
-        ("lm", ["eval", "all.tsv"]),
+        ("lm", "embedded-sew", ["listen", "--demo", "--pace", "fast"]),
+        ("hotwords", "embedded-sew", ["transcribe", DEMO]),
+        ("hotwords", "moonshine-tiny", ["transcribe", DEMO]),
+        ("lm", "embedded-sew", ["eval", "all.tsv"]),
     ],
 )
-def test_a_missing_file_ends_a_command_with_one_line(tmp_path, flag, command):
+def test_a_missing_file_ends_a_command_with_one_line(tmp_path, flag, model, command):
     (tmp_path / "all.tsv").write_text(f"file\ttranscript\n{DEMO}\tLET US BEGIN\n")
     done = subprocess.run(
         [
@@ -286,7 +287,7 @@ def test_a_missing_file_ends_a_command_with_one_line(tmp_path, flag, command):
             "streamer",
             *command,
             "--model",
-            "embedded-sew",
+            model,
             f"--{flag}",
             "no.txt",
         ],

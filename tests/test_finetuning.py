@@ -9,7 +9,12 @@ from transformers import SEWModel
 from streamer.config import Settings
 from streamer.errors import ModelError
 from streamer.recognition import load_finetuning, load_recognizer, resolve
-from streamer.recognition.checkpoint_files import SEW_TINY_LETTERS
+from streamer.recognition.checkpoint_files import (
+    BEAM_RULES,
+    EMBEDDED_FOLDER,
+    LIVE_RULES,
+    SEW_TINY_LETTERS,
+)
 from streamer.recognition.onnx_network import OnnxNetwork
 from streamer.recognition.random_model import random_sew_tiny, write_random_sew_tiny
 
@@ -90,6 +95,8 @@ def test_what_is_saved_loads_and_says_the_same(tmp_path):
     assert isinstance(saved._network, OnnxNetwork), "the graph is as good for these weights"
     assert saved.vocabulary == model.vocabulary
     assert saved.decoder.has_language_model, "the language model is as good for these weights"
+    for kept in (LIVE_RULES, BEAM_RULES):
+        assert (tmp_path / "new" / kept).read_bytes() == (EMBEDDED_FOLDER / kept).read_bytes()
     assert (tmp_path / "new" / "WORDNET-LICENSE").is_file()
     assert saved.calibration is None, "that was of the old weights"
 

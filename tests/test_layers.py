@@ -75,6 +75,7 @@ def test_the_core_is_pure(name: str) -> None:
     allowed_outside = {"numpy", "scipy"}
     pure_standard = {
         "__future__",
+        "bisect",
         "collections",
         "dataclasses",
         "difflib",

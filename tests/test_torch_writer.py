@@ -17,6 +17,7 @@ from conftest import RECORDINGS, model_error, words
 
 from streamer.cli import DEMO
 from streamer.config import Settings
+from streamer.core.window_planner import WindowPlanner
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Final, Partial, SessionEnded, Window
 from streamer.recognition import load_recognizer, resolve
@@ -171,6 +172,20 @@ def test_another_language_gives_another_text(load: Any, speech: np.ndarray, tmp_
     )
     texts = {writer.write(speech).text for writer in (german, english, translated)}
     assert len(texts) == 3
+
+
+def test_an_utterance_and_what_is_around_it_fit_into_a_fixed_window(
+    load: Any, speech: np.ndarray
+) -> None:
+    folder, writer = load("whisper")
+    assert writer.longest_s == 30
+    recognizer = load_recognizer(Settings(model=str(folder), accelerator="cpu"))
+    shape = recognizer.shape
+    assert shape.longest_s * SAMPLE_RATE + 2 * shape.context <= 30 * SAMPLE_RATE
+    planner = WindowPlanner(Settings(), shape, lambda _: True)
+    windows = [*planner.push(np.tile(speech[SAMPLE_RATE:], 70)), *planner.flush()]
+    assert max(len(window.samples) for window in windows) <= 30 * SAMPLE_RATE
+    assert sum(window.split for window in windows) >= 2
 
 
 def test_threads_may_share_a_writer(load: Any, speech: np.ndarray) -> None:

@@ -175,3 +175,11 @@ def test_recorded_noise_becomes_no_word(writer: WriterRecognizer, speech_dir: Pa
         transcriber = Transcriber(writer, rate, Settings(), previews=False)
         events = transcriber.feed(samples[: 12 * rate]) + transcriber.finish()
         assert (file, [final.text for final in finals(events)]) == (file, [])
+
+
+def test_a_text_that_ends_too_early_is_gone_on_with(
+    writer: WriterRecognizer, speech_dir: Path
+) -> None:
+    samples, _ = read_audio(speech_dir / "eval/libri_test_other/1688-142285-0000.flac")
+    text = " ".join(final.text for final in finals(heard(writer, samples, previews=False)))
+    assert words(text)[-2:] == ["STEEL", "ANON"]

@@ -190,6 +190,34 @@ def test_what_continues_a_sentence_opens_with_no_capital(
     assert final.raw == " ".join(word.word for word in final.words) == opening
 
 
+@pytest.mark.parametrize(
+    ("cut_s", "first", "second"),
+    [
+        (1.0, "Abba cab feed.", "bad head dad"),  # between two words
+        (0.9, "Abba cab feed.", "bad head dad"),  # inside of one, more of it before
+        (1.1, "Abba cab feed.", "bad head dad"),  # the other way round
+        (0.7, "Abba cab", "feed. bad head dad"),
+        (2.0, "Abba cab feed. bad head dad", ""),
+    ],
+)
+def test_at_a_split_each_word_is_written_once_whatever_side_of_the_cut_most_of_it_is(
+    cut_s: float, first: str, second: str
+) -> None:
+    one = hypothesis(short_letters=0)
+    words = written("Abba cab feed. bad head dad")
+    emission, cut = followed(words, 100), round(cut_s * 16_000)
+    both = window("final", 2.0), Reading(emission, words)
+    before = one.close(replace(both[0], split=True, speech_end=cut), both[1])
+    following = one.following()
+    after = following.close(replace(both[0], speech_start=cut, continues=True), both[1])
+    assert (before.raw, after.raw) == (first, second)
+    assert all(
+        before.start <= word.start * 16_000 < word.end * 16_000 <= cut for word in before.words
+    )
+    assert all(cut_s <= word.start < word.end <= 2 for word in after.words)
+    assert following.settled_until <= cut + 0.2 * 16_000
+
+
 def test_times_lie_in_the_segment_in_order_and_none_is_empty() -> None:
     words = written("Abba 27 cab feed & bad.")
     reading = Reading(followed(words, 100), words)

@@ -22,6 +22,9 @@ command.py       how these commands end where something is wrong
 adapt_voice.py   what `streamer adapt` does for a voice: a table of docs/ctc.md
 write_set.py     a held-out set as `streamer eval` reads it
 writer_rules.py  what other rules of the default model would show
+writer_biasing.py  what hotwords gain with the default model
+cuts.py          what cuts of long talk do to the words beside them
+cut_windows/     the adapter with which the default model writes previews
 second_opinion.py  what keeps noise from becoming words
 noise.py         how many words noise becomes
 rivals.py        another program's live text, measured as ours

@@ -4,7 +4,7 @@ Every clip is heard offline, once, and read in several ways: greedily; with the 
 a list of hotwords; with both. The list is of the words in the transcripts that the language model
 does not know; others, each of as many words that it knows and that do not occur, show the harm:
 figures are their means.
-`--vary` shows what another constant of `streamer.core.beam` would do: choose them on other
+`--vary` shows what another constant of `beam.json` would do: choose them on other
 recordings (`--names`) than those that figures are given of.
 """
 
@@ -14,7 +14,9 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +31,11 @@ from streamer.core.resample import Resampler
 from streamer.corpora.recordings import find_recordings
 from streamer.evaluation.metrics import error_rates, scored
 from streamer.evaluation.padding import in_quiet_room
-from streamer.recognition import load_recognizer, resolve
-from streamer.recognition.checkpoint_files import LANGUAGE_MODEL
+from streamer.recognition import resolve
+from streamer.recognition.checkpoint_files import LANGUAGE_MODEL, read_beam_rules
 from streamer.recognition.decoder_files import read_arpa, read_hotwords
 from streamer.sources.files import read_audio
-from training.command import run
+from training.command import load_ctc, run
 
 WRONG_LISTS = 4
 """Of words that nobody says: one list alone moves the error rate by a point either way."""
@@ -56,13 +58,14 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
 
     checkpoint = resolve(options.model)
-    recognizer = load_recognizer(Settings(lm=NO_LM), checkpoint=checkpoint)
+    recognizer = load_ctc(Settings(lm=NO_LM), checkpoint)
     clips = [clip for recording in find_recordings(options.recordings) for clip in recording.clips]
     clips = [clip for clip in clips if re.search(options.names, clip.path.name)]
     if options.limit:
         clips = clips[:: max(1, len(clips) // options.limit)][: options.limit]
     lm = options.lm or checkpoint.folder / LANGUAGE_MODEL
     model = read_arpa(lm, recognizer.vocabulary)
+    rules = read_beam_rules(checkpoint.folder)
     references = [scored(clip.text) for clip in clips]
     emissions = []
     for clip in clips:
@@ -99,7 +102,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"| {name} | {wer:.3f} | {cer:.3f} | {found:g} of {all_} | {spent:.3f} |", flush=True)
 
     def reader(lm: NGram | None, hotwords: Hotwords | None, **constants: float) -> BeamDecoder:
-        return BeamDecoder(recognizer.vocabulary, lm, hotwords, **constants)
+        typed: dict[str, Any] = {n: type(getattr(rules, n))(v) for n, v in constants.items()}
+        changed = replace(rules, **typed)
+        return BeamDecoder(recognizer.vocabulary, lm, hotwords, rules=changed)
 
     words = sum(len(reference.split()) for reference in references)
     print(f"{recognizer.name}: {len(clips)} clips, {words} words; {len(rare)} hotwords\n")

@@ -19,10 +19,10 @@ from scipy.optimize import minimize
 from streamer.config import NO_LM, Settings
 from streamer.core.ctc import Calibration, FrameWord, doubt
 from streamer.evaluation.calibration import are_right, calibration_error
-from streamer.recognition import load_recognizer, resolve
+from streamer.recognition import resolve
 from streamer.recognition.checkpoint_files import CALIBRATION, LANGUAGE_MODEL
 from streamer.recognition.ctc_recognizer import CtcRecognizer
-from training.command import run
+from training.command import load_ctc, run
 from training.corpus import Clip
 from training.scoring import HELD_OUT, held_out_sets, padded
 
@@ -93,8 +93,8 @@ def main(argv: list[str] | None = None) -> None:
     own = (checkpoint.folder / LANGUAGE_MODEL).is_file()
     written: dict[str, object] = {"weights_sha256": sha256}
     sets = held_out_sets(options.corpus)
-    for reader, lm in (("greedy", NO_LM), ("lm", ""))[: 1 + own]:
-        recognizer = load_recognizer(Settings(lm=lm), checkpoint=checkpoint)
+    for reader, lm in (("greedy", NO_LM), ("lm", None))[: 1 + own]:
+        recognizer = load_ctc(Settings(lm=lm), checkpoint)
         calibration, tested = calibrate(recognizer, sets)
         written[reader] = {"bias": calibration.bias, "slope": calibration.slope}
         print(f"\n{reader}: bias {calibration.bias}, slope {calibration.slope}\n")

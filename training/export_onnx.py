@@ -7,8 +7,8 @@ What the graph holds, and which weights it fits, is told in `streamer/recognitio
 
 import argparse
 import hashlib
-import io
 import json
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,12 @@ def _traced(checkpoint: Checkpoint) -> Any:
     # this one cuts and fills up, by nothing where there is nothing.
     grid = frame_grid(model.config.to_dict())
     samples = torch.randn(1, grid.fit(16_000) + grid.hop)
-    stream = io.BytesIO()
-    with quiet(), warnings.catch_warnings():
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file, quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about lengths that are compared
         torch.onnx.export(
             _Logits(model),
             (samples,),
-            stream,
+            file.name,
             dynamo=False,
             opset_version=_OPSET,
             # Folded weights would have neither the names nor the shapes of the checkpoint's.
@@ -80,7 +79,7 @@ def _traced(checkpoint: Checkpoint) -> Any:
             output_names=[OUTPUT],
             dynamic_axes={INPUT: {0: "windows", 1: "samples"}, OUTPUT: {0: "windows", 1: "frames"}},
         )
-    return onnx.load_from_string(stream.getvalue())
+        return onnx.load(file.name)
 
 
 def _point_into(model: Any, weights: bytes) -> None:

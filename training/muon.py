@@ -56,4 +56,5 @@ def orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(5):
         a = x @ x.T
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    orthogonal: Tensor = (x.T if tall else x).to(matrix.dtype)
+    return orthogonal

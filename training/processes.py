@@ -31,7 +31,7 @@ class Team:
             return
         together = torch.cat([tensor.reshape(-1) for tensor in tensors])
         distributed.all_reduce(together)
-        parts = together.split([tensor.numel() for tensor in tensors])
+        parts = torch.split(together, [tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streamer.core.ctc import FrameGrid, FrameWord
 from streamer.evaluation.metrics import ErrorRates, error_rates, scored
 from streamer.evaluation.padding import in_quiet_room
-from training.command import run
+from training.command import load_ctc, run
 from training.corpus import Clip, read_shard
 from training.network import HOP, RECEPTIVE, SQUEEZE
 from training.synthesis import UNHEARD_VOICE, flite
@@ -86,9 +86,8 @@ def main(argv: list[str] | None = None) -> None:
 
     from streamer.config import Settings
     from streamer.core.ctc import decode
-    from streamer.recognition import load_recognizer
 
-    recognizer = load_recognizer(Settings(model=options.checkpoint, lm=options.lm))
+    recognizer = load_ctc(Settings(model=options.checkpoint, lm=options.lm))
     greedy = partial(decode, vocabulary=recognizer.vocabulary)
 
     def transcribe_by(read: Read) -> Transcribe:

@@ -11,6 +11,7 @@ import argparse
 import csv
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from streamer.core.word_times import spelling_cost
 from streamer.core.writer_hypothesis import WriterHypothesis
 from streamer.live import Transcriber
 from streamer.recognition import load_recognizer
-from streamer.recognition.writer import RULES, WriterRecognizer
+from streamer.recognition.writer import WriterRecognizer
 from streamer.sources.files import read_audio
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ class Noting:
     """A recognizer that notes of each final window (certainty, cost, words, text)."""
 
     accelerator = "cpu"
+    uses_language_model = False
 
     def __init__(self, recognizer: WriterRecognizer) -> None:
         self.name, self.shape = recognizer.name, recognizer.shape
+        self.hotwords, self.lm = recognizer.hotwords, recognizer.lm
         self._recognizer = recognizer
         self.found: list[tuple[float, float, int, str]] = []
 
@@ -109,21 +112,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"noise: {len(noise)} finals, {sum(f[2] for f in noise)} words")
     for found in sorted(noise, reverse=True)[:20]:
         print("  {:.2f} {:.2f} {} {}".format(*found))
+    short = recognizer.model.rules.short_letters
     for values in itertools.product(*GRID.values()):
-        dropped = sum(words for *said, words, text in speech if not passes(*said, text, *values))
-        passed = sum(words for *said, words, text in noise if passes(*said, text, *values))
+        gate = Gate(short, *values)
+        dropped = sum(f[2] for f in speech if not gate.passes(f[0], f[1], f[3]))
+        passed = sum(f[2] for f in noise if gate.passes(f[0], f[1], f[3]))
         print(" ".join(f"{value:g}" for value in values), f"| dropped {dropped} | passed {passed}")
 
 
-def passes(
-    sure: float, cost: float, text: str, least: float, short: float, share: float, doubtful: float
-) -> bool:
-    """What `WriterHypothesis` would say."""
-    if sure < share * least:
-        return False
-    if sure >= least:
-        return sum(letter.isalnum() for letter in text) > RULES.short_letters or cost <= short
-    return cost <= doubtful
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What `WriterHypothesis` would say with these numbers; see `WriterRules`."""
+
+    short_letters: int
+    certainty: float
+    short_cost: float
+    doubtful_share: float
+    doubtful_cost: float
+
+    def passes(self, sure: float, cost: float, text: str) -> bool:
+        """Whether a text is taken for speech."""
+        if sure < self.doubtful_share * self.certainty:
+            return False
+        if sure < self.certainty:
+            return cost <= self.doubtful_cost
+        letters = sum(letter.isalnum() for letter in text)
+        return letters > self.short_letters or cost <= self.short_cost
 
 
 if __name__ == "__main__":

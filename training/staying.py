@@ -24,11 +24,11 @@ from streamer.core.ctc_hypothesis import CtcHypothesis, CtcModel
 from streamer.core.window_planner import WindowPlanner
 from streamer.evaluation.padding import faint_noise
 from streamer.messages import SAMPLE_RATE
-from streamer.recognition import load_recognizer, resolve
+from streamer.recognition import resolve
 from streamer.recognition.checkpoint_files import LANGUAGE_MODEL, LIVE_RULES, read_live_rules
 from streamer.recognition.ctc_recognizer import CtcRecognizer
 from streamer.recognition.vad import VoiceDetector
-from training.command import run
+from training.command import load_ctc, run
 from training.corpus import Clip
 from training.scoring import HELD_OUT, held_out_sets
 
@@ -139,8 +139,8 @@ def main(argv: list[str] | None = None) -> None:
     checkpoint = resolve(options.checkpoint)
     own = (checkpoint.folder / LANGUAGE_MODEL).is_file()
     readers = {
-        name: load_recognizer(Settings(lm=lm), checkpoint=checkpoint)
-        for name, lm in (("greedily", NO_LM), ("with its language model", ""))[: 1 + own]
+        name: load_ctc(Settings(lm=lm), checkpoint)
+        for name, lm in (("greedily", NO_LM), ("with its language model", None))[: 1 + own]
     }
     rules = read_live_rules(checkpoint.folder)
     constants = fit(

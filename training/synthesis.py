@@ -60,8 +60,8 @@ def phones_of(sentence: str) -> tuple[str, ...]:
 
 def flite(sentence: str, rng: random.Random) -> Speech:
     """``sentence`` in one of flite's four voices, at a pace and pitch of its own."""
-    voice, pitch = rng.choice(list(FLITE_VOICES.items()))
-    stretch, pitch = rng.uniform(0.7, 1.25), pitch * rng.uniform(0.75, 1.35)
+    voice, its_pitch = rng.choice(list(FLITE_VOICES.items()))
+    stretch, pitch = rng.uniform(0.7, 1.25), its_pitch * rng.uniform(0.75, 1.35)
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         said = subprocess.run(
             [
@@ -119,4 +119,5 @@ def _decoded(wave: bytes) -> NDArray[np.int16]:
     samples, rate = soundfile.read(io.BytesIO(wave), dtype="float32")
     if rate != SAMPLE_RATE:
         samples = resample_poly(samples, SAMPLE_RATE, rate)
-    return np.clip(samples * 32768, -32768, 32767).astype(np.int16)
+    pcm: NDArray[np.int16] = np.clip(samples * 32768, -32768, 32767).astype(np.int16)
+    return pcm

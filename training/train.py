@@ -232,9 +232,10 @@ class Run:
                     loss = loss + PHONE_FRAMES_WEIGHT * losses["phone_frames"]
         for weight in self._weights:
             weight.grad = torch.zeros_like(weight)
-        (loss / self._team.count).backward()
+        torch.autograd.backward(loss / self._team.count)
         told = torch.tensor([float(stopping.is_set()), float(samples.numel())])
-        self._team.add_up([told, *(weight.grad for weight in self._weights)])
+        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
+        self._team.add_up([told, *gradients])
         torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
         for optimizer in self._optimizers[mel:]:
             optimizer.step()

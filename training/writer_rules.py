@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ from streamer.evaluation.metrics import scored
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Event, Final
 from streamer.recognition import load_recognizer
-from streamer.recognition.writer import RULES, WriterRecognizer
+from streamer.recognition.checkpoint_files import WRITER_RULES
+from streamer.recognition.writer import WriterRecognizer
 from streamer.sources.files import read_audio
 from training.command import run
 
@@ -112,7 +114,7 @@ class Remembering:
     def __init__(self, recognizer: WriterRecognizer) -> None:
         self.name, self.shape = recognizer.name, recognizer.shape
         self.hotwords, self.lm = recognizer.hotwords, recognizer.lm
-        self.rules = RULES
+        self.rules = recognizer.model.rules
         self.examples: list[Example] = []
         """Of all previews so far."""
         self._recognizer = recognizer
@@ -205,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("manifest", type=Path, help="a .tsv with the columns file and speaker")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--adapter", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--write", type=Path, metavar="FILE", help=f"as a model's {WRITER_RULES}")
     options = parser.parse_args(arguments)
     with options.manifest.open(encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -218,10 +221,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         heard(recognizer, audio)
     half = fit(recognizer.examples)
     print(f"{len(recognizer.examples)} words of previews: {_spelled(half)}", flush=True)
-    began = recognizer.rules = changed(RULES, half)
+    began = recognizer.rules = changed(recognizer.rules, half)
     count = len(recognizer.examples)
     show("as they are", measure(recognizer, tried_on))
-    print("fitted on all:", _spelled(fit(recognizer.examples)), flush=True)
+    whole = fit(recognizer.examples)
+    print("fitted on all:", _spelled(whole), flush=True)
+    if options.write:
+        rules = changed(began, {name: round(value, 3) for name, value in whole.items()})
+        options.write.write_text(json.dumps(asdict(rules), indent=1) + "\n")
     del recognizer.examples[count:]
     for name, values in GRID.items():
         for value in values:

@@ -19,6 +19,7 @@ words have exact frames.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,32 +36,42 @@ if TYPE_CHECKING:
     from streamer.core.ngram import NGram
     from streamer.messages import LogProbs
 
-# Points are of WER, with the embedded model and its language model, on every second clip of five
-# sets that no weights were trained on; the hotwords' bonus is of one chapter of LibriSpeech
-# dev-clean. For other models `python -m training.biasing --vary` tells.
-MODEL_WEIGHT = 0.8
-"""The power to which the model's probabilities are taken; 0.7 and 1.0 cost one point, the latter
-four on test-other."""
-WORD_BONUS = 1.0
-"""Nats for each word, against a model's liking for few; 0 costs a point, 0.5 and 1.5 hardly any."""
-UNKNOWN_COST = 14.0
-"""Nats for a word that neither a model nor a hotword knows: words that a network runs together
-are such; 10 costs half a point, 18 none."""
-LOOK_AHEAD = 0.5
-"""Of what the best word that an unfinished one may become will cost, how much it costs already: all
-of it drops rare words at their first letters, up to four points in whole chapters; nothing of it
-costs up to eight."""
-HOTWORD_BONUS = 0.8
-"""Nats for each letter of a hotword; more finds a few more, and writes some that nobody says."""
-WIDTH = 100
-"""Prefixes that are kept from frame to frame; 60 take a third less time and cost up to two points
-on recorded speech, 150 gain nothing."""
-DEPTH = 10.0
-"""Nats that a kept prefix may be behind the best; 8 cost one point."""
-FAINTEST = 0.005
-"""A letter that is less probable is not tried."""
 MOST_NATS = 500.0
 """What a token may gain at most: many phrases that end at once must not overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeamRules:
+    """How emissions, a language model and hotwords are weighed: of one checkpoint.
+
+    What other values cost is in points of WER, with the embedded model's values and its language
+    model, on every second clip of five sets that no weights were trained on; the hotwords' bonus is
+    of one chapter of LibriSpeech dev-clean. `python -m training.biasing --vary` tells for others.
+    """
+
+    model_weight: float
+    """The power to which the model's probabilities are taken; 0.7 and 1.0 cost one point, the
+    latter four on test-other."""
+    word_bonus: float
+    """Nats for each word, against a model's liking for few; 0 costs a point, 0.5 and 1.5 hardly
+    any."""
+    unknown_cost: float
+    """Nats for a word that neither a model nor a hotword knows: words that a network runs together
+    are such; 10 costs half a point, 18 none."""
+    look_ahead: float
+    """Of what the best word that an unfinished one may become will cost, how much it costs already:
+    all of it drops rare words at their first letters, up to four points in whole chapters; nothing
+    of it costs up to eight."""
+    hotword_bonus: float
+    """Nats for each letter of a hotword; more finds a few more, and writes some that nobody
+    says."""
+    width: int
+    """Prefixes that are kept from frame to frame; 60 take a third less time and cost up to two
+    points on recorded speech, 150 gain nothing."""
+    depth: float
+    """Nats that a kept prefix may be behind the best; 8 cost one point."""
+    faintest: float
+    """A letter that is less probable is not tried."""
 
 
 class _Prefix:
@@ -90,6 +101,7 @@ class BeamDecoder:
         vocabulary: what the columns mean; it has a delimiter.
         model: of word sequences, in the letters of the vocabulary.
         hotwords: to be expected.
+        rules: of the checkpoint.
     """
 
     def __init__(
@@ -98,20 +110,16 @@ class BeamDecoder:
         model: NGram | None = None,
         hotwords: Hotwords | None = None,
         *,
-        model_weight: float = MODEL_WEIGHT,
-        word_bonus: float = WORD_BONUS,
-        unknown_cost: float = UNKNOWN_COST,
-        hotword_bonus: float = HOTWORD_BONUS,
+        rules: BeamRules,
     ) -> None:
         assert vocabulary.delimiter is not None
         self._vocabulary, self._delimiter = vocabulary, vocabulary.delimiter
         self._model, self._hotwords = model, hotwords
         self._ids = {token: id_ for id_, token in enumerate(vocabulary.tokens)}
-        self._model_weight, self._word_bonus = model_weight, word_bonus
-        self._unknown_cost, self._hotword_bonus = unknown_cost, hotword_bonus
+        self._rules = rules
         self.has_language_model = model is not None
-        self._unknown = model_weight * model.score("", UNKNOWN)[0] if model else 0.0
-        self._most_for_a_letter = math.exp(hotword_bonus) if hotwords else 1.0
+        self._unknown = rules.model_weight * model.score("", UNKNOWN)[0] if model else 0.0
+        self._most_for_a_letter = math.exp(rules.hotword_bonus) if hotwords else 1.0
 
     def __call__(self, log_probs: LogProbs, after: Sequence[str] = ()) -> list[FrameWord]:
         """The words of the best text.
@@ -134,6 +142,7 @@ class BeamDecoder:
         """The best text: ids of its letters, and one delimiter between each two words."""
         delimiter = self._delimiter
         probs = np.exp(log_probs, dtype=np.float64)
+        rules = self._rules
         hidden = sorted({self._vocabulary.blank} | self._vocabulary.special)
         blanks = probs[:, hidden].sum(axis=1).tolist()
         probs[:, hidden] = 0.0
@@ -147,8 +156,11 @@ class BeamDecoder:
                 root.hot, _ = self._hotwords.step(root.hot, token)
         root.ends_blank = root.weight = 1.0
         beam = [root]
+        furthest = math.exp(-rules.depth)
         for frame, (blank, row) in enumerate(zip(blanks, probs.tolist(), strict=True)):
-            faintest = FAINTEST if blank > FAINTEST else min(FAINTEST, max(row) / 2)
+            faintest = (
+                rules.faintest if blank > rules.faintest else min(rules.faintest, max(row) / 2)
+            )
             tokens = [(token, p) for token, p in enumerate(row) if p > faintest]
             grown = list(beam)
             for prefix in beam:
@@ -158,7 +170,7 @@ class BeamDecoder:
             # What is lighter than this will not be kept. Of a letter that is clear before language
             # is asked, because it gains the hotword's bonus at most.
             stays = [prefix.next_blank + prefix.next_token for prefix in beam]
-            least = min(stays) if len(beam) >= WIDTH else max(stays) * math.exp(-DEPTH)
+            least = min(stays) if len(beam) >= rules.width else max(stays) * furthest
             least_letter = least / self._most_for_a_letter
             for prefix in beam:
                 last, weight = prefix.token, prefix.weight
@@ -194,10 +206,11 @@ class BeamDecoder:
         for prefix in grown:
             prefix.weight = prefix.next_blank + prefix.next_token
             most = max(most, prefix.weight)
-        least = most * math.exp(-DEPTH)
+        width = self._rules.width
+        least = most * math.exp(-self._rules.depth)
         kept = [prefix for prefix in grown if prefix.weight >= least]
-        if len(kept) > WIDTH:
-            kept = sorted(kept, key=lambda prefix: prefix.weight, reverse=True)[:WIDTH]
+        if len(kept) > width:
+            kept = sorted(kept, key=lambda prefix: prefix.weight, reverse=True)[:width]
         scale = 1 / most
         for prefix in kept:
             prefix.ends_blank = prefix.next_blank * scale
@@ -218,7 +231,7 @@ class BeamDecoder:
         if self._hotwords:
             hot, completed = self._hotwords.step(prefix.hot, token)
             lent = self._hotwords.lent[hot] - self._hotwords.lent[prefix.hot]
-            nats += self._hotword_bonus * (completed + lent)
+            nats += self._rules.hotword_bonus * (completed + lent)
         if token != self._delimiter:
             word = prefix.word + self._vocabulary.tokens[token]
             if self._model:
@@ -240,19 +253,19 @@ class BeamDecoder:
         assert self._model
         best = self._model.ahead(word)
         if best is not None:
-            return LOOK_AHEAD * self._model_weight * best
+            return self._rules.look_ahead * self._rules.model_weight * best
         named = self._hotwords and self._hotwords.spelling(hot)
-        return self._unknown - (0.0 if named else self._unknown_cost)
+        return self._unknown - (0.0 if named else self._rules.unknown_cost)
 
     def _ended(self, prefix: _Prefix) -> tuple[float, str]:
         """What the finished word of a prefix is worth, and the model's context after it."""
         assert self._model
         nats, context = self._model.score(prefix.context, prefix.word)
-        nats = self._model_weight * nats + self._word_bonus
+        nats = self._rules.model_weight * nats + self._rules.word_bonus
         if prefix.word in self._model:
             return nats, context
         named = self._hotwords and self._hotwords.step(prefix.hot, self._delimiter)[1]
-        return nats - (0.0 if named else self._unknown_cost), context
+        return nats - (0.0 if named else self._rules.unknown_cost), context
 
     def _best(self, beam: Sequence[_Prefix]) -> list[int]:
         """The text of the best prefix once its last word has ended, with or without delimiter."""

@@ -271,6 +271,7 @@ class Session:
         self.counts.segments_s += _seconds(window.speech_end - window.speech_start)
         final = self._hypothesis.close(window, reading)
         self._hypothesis = self._hypothesis.following()
+        self._planner.settle(window.segment + 1, self._hypothesis.settled_until)
         self._likely = None
         self._retracted += final.retracted
         was_shown, self._shown = self._shown != ("", ""), ("", "")

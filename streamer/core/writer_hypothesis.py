@@ -21,6 +21,7 @@ pause.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
@@ -104,14 +105,22 @@ class WriterHypothesis:
         model: its recognizer's.
         settings: of which `min_certainty` is read.
         after_sentence: whether the utterance before ended with a whole sentence.
+        begins: the model sample up to which audio has become text. Where an utterance was split,
+            the word at the cut may lie on both sides of it.
     """
 
     def __init__(
-        self, model: WriterModel, settings: Settings, *, after_sentence: bool = False
+        self,
+        model: WriterModel,
+        settings: Settings,
+        *,
+        after_sentence: bool = False,
+        begins: int = 0,
     ) -> None:
         self._model = model
         self._settings = settings
         self._after_sentence = after_sentence
+        self._begins = begins
         self._is_speech = False
         # Where windows began, and how many stable words lie before: whole ones come back to the
         # beginning, and those that were asked for before a slide begin where the ones before did.
@@ -121,11 +130,15 @@ class WriterHypothesis:
         self._newest: list[str] = []  # the words of the last window,
         self._counts: list[int] = []  # and how many windows in a row had each of them
         self.draft: tuple[int, ...] = ()
-        self.settled_until = 0
+        self.settled_until = begins
 
     def update(self, window: Window, reading: Reading) -> Preview:
         """Compare the window's words with those of the windows before."""
         words = _written(reading)
+        if window.kind == "likely_final" and window.start < window.speech_start:
+            assert reading.emission is not None
+            first, end = self._own(window, self._places(window, words, reading.emission))
+            words = words[first:end]
         if reading.emission is not None and not self._is_speech:
             self._is_speech = self._heard(words, reading.emission)
         if not self._is_speech:
@@ -149,17 +162,18 @@ class WriterHypothesis:
 
     def close(self, window: Window, reading: Reading) -> FinalText:
         """Take the text of the whole utterance, and time its words."""
-        words, emission = _written(reading), reading.emission
+        written, emission = _written(reading), reading.emission
         assert emission is not None
-        if not self._heard(words, emission):
-            words = ()
-        text = self._spelled(window, [word.text for word in words])
+        if not self._heard(written, emission):
+            written = ()
+        places = self._places(window, written, emission)
+        first, end = self._own(window, places)
+        words, times = written[first:end], places[first:end]
+        self._begins = times[-1][1] if times else window.speech_end
+        text = [word.text for word in words]
+        # Between the words of its context the writer knows what a word begins and ends.
+        text = self._spelled(window, text, begins=not first, ends=end == len(written))
         self._after_sentence = not text or text[-1].endswith(_SENTENCE_ENDS)
-        hop, start = self._model.grid.hop, window.start
-        times = [
-            (start + first * hop, start + end * hop)
-            for first, end in self._frames(words, text, emission)
-        ]
         timed = tuple(
             Word(word, begin / SAMPLE_RATE, end / SAMPLE_RATE, round(written.probability, 4))
             for word, written, (begin, end) in zip(
@@ -177,19 +191,49 @@ class WriterHypothesis:
 
     def following(self) -> WriterHypothesis:
         """One that knows how the text ended: a writer hears each utterance by itself."""
-        return WriterHypothesis(self._model, self._settings, after_sentence=self._after_sentence)
+        return WriterHypothesis(
+            self._model,
+            self._settings,
+            after_sentence=self._after_sentence,
+            begins=self._begins,
+        )
 
-    def _spelled(self, window: Window, words: Sequence[str]) -> list[str]:
+    def _places(
+        self, window: Window, words: Sequence[WrittenWord], emission: LogProbs
+    ) -> list[tuple[int, int]]:
+        """Where a window's words are, in model samples: by the writer where it tells."""
+        spans = [word.span for word in words if word.span]
+        if words and len(spans) == len(words):
+            return [(window.start + start, window.start + end) for start, end in spans]
+        hop = self._model.grid.hop
+        frames = word_frames([word.text for word in words], emission, self._model.vocabulary)
+        return [(window.start + first * hop, window.start + end * hop) for first, end in frames]
+
+    def _own(self, window: Window, places: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """From which of a window's words, and up to which, are the utterance's.
+
+        On both sides of a split a window reaches into the other's audio. A word is on that side of
+        the cut where its middle is.
+        """
+        middles = [(first + end) // 2 for first, end in places]
+        first = bisect_left(middles, self._begins) if window.start < window.speech_start else 0
+        end = bisect_left(middles, window.speech_end) if window.split else len(middles)
+        return first, max(first, end)
+
+    def _spelled(
+        self, window: Window, words: Sequence[str], *, begins: bool = True, ends: bool = True
+    ) -> list[str]:
         """The words of an utterance: what goes on with a sentence begins with no capital.
 
-        A writer gives every window one. "I" and words with a capital further in keep theirs.
+        A writer gives every window one that begins there (`begins`), and a full stop at its end
+        (`ends`). "I" and words with a capital further in keep theirs.
         """
         spelled = list(words)
-        if window.continues and not self._after_sentence and spelled:
+        if begins and window.continues and not self._after_sentence and spelled:
             first = spelled[0]
             if not (_plain(first).split("'")[0] == "I" or first[1:] != first[1:].lower()):
                 spelled[0] = first[:1].lower() + first[1:]
-        if window.split and spelled:
+        if ends and window.split and spelled:
             # Nobody paused where the utterance was cut; the writer ends every window like that.
             spelled[-1] = spelled[-1].rstrip(".") or spelled[-1]
         return spelled
@@ -236,9 +280,8 @@ class WriterHypothesis:
 
     def _slide(self, window: Window, words: Sequence[WrittenWord], emission: LogProbs) -> None:
         """Let the next windows begin in the longest pause between two words that stay."""
-        hop = self._model.grid.hop
-        places = self._frames(words, [word.text for word in words], emission)
-        latest = (len(window.samples) - self._samples("slide_keep_ms")) // hop
+        hop, places = self._model.grid.hop, self._places(window, words, emission)
+        latest = window.start + len(window.samples) - self._samples("slide_keep_ms")
         stable = self._first()
         stay = stable
         if not stable and len(window.samples) > 2 * self._samples("slide_after_ms"):
@@ -251,23 +294,13 @@ class WriterHypothesis:
         if not pauses:
             return
         _, count = max(pauses)
-        middle = (places[count - 1][1] + places[count][0]) // 2
-        self.settled_until = window.start + middle * hop
+        frame = (places[count - 1][1] + places[count][0] - 2 * window.start) // (2 * hop)
+        self.settled_until = window.start + frame * hop
         if not stable:
             # A doubtful word at the beginning must not hold up all that follows for ever.
             self._stable += [word.text for word in words[:count]]
             stable = count
         self._starts.append((self.settled_until, len(self._stable) - (stable - count)))
-
-    def _frames(
-        self, words: Sequence[WrittenWord], text: Sequence[str], emission: LogProbs
-    ) -> list[tuple[int, int]]:
-        """The frames of each word, by the writer where it tells, otherwise by the follower."""
-        spans = [word.span for word in words if word.span]
-        if not spans or len(spans) < len(words):
-            return word_frames(text, emission, self._model.vocabulary)
-        hop = self._model.grid.hop
-        return [(start // hop, max(start // hop + 1, end // hop)) for start, end in spans]
 
     def _heard(self, words: Sequence[WrittenWord], emission: LogProbs) -> bool:
         """The second opinion: an encoder-decoder has words for noise, too."""

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from streamer.config import EMBEDDED_MODEL, NO_LM, Settings
 from streamer.errors import SettingsError, StreamerWarning
-from streamer.recognition.checkpoint_files import EMBEDDED_FOLDER, GRAPH, read_calibration
+from streamer.recognition.checkpoint_files import (
+    EMBEDDED_FOLDER,
+    GRAPH,
+    read_calibration,
+    read_writer_rules,
+)
 from streamer.recognition.checkpoints import Checkpoint, resolve
 from streamer.recognition.moonshine_files import CUT_ADAPTER, holds_moonshine
 
@@ -156,11 +161,15 @@ def _writer(checkpoint: Checkpoint, settings: Settings, accelerator: str) -> Wri
         own = replace(settings, hotwords=None, lm=None)
         return CtcWriter(_load_ctc(checkpoint, own, accelerator))
     if holds_moonshine(checkpoint.folder):
+        from streamer.recognition.decoder_files import read_phrases
         from streamer.recognition.moonshine import Moonshine
 
         _require_no_language(checkpoint, settings)
         adapter = EMBEDDED_FOLDER / CUT_ADAPTER if settings.adapter else None
-        return Moonshine(checkpoint.folder, threads=settings.threads or 1, adapter=adapter)
+        hotwords = read_phrases(settings.hotwords) if settings.hotwords else ()
+        return Moonshine(
+            checkpoint.folder, threads=settings.threads or 1, adapter=adapter, hotwords=hotwords
+        )
     from streamer.recognition.torch_writer import TorchWriter
 
     writer = TorchWriter(
@@ -187,7 +196,8 @@ def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer
     writer, previewer = _writer(checkpoint, settings, settings.accelerator), None
     if settings.preview_model:
         previewer = _writer(resolve(settings.preview_model), settings, settings.preview_accelerator)
-    for name in ("hotwords", "lm"):
+    unused = ("lm",) if holds_moonshine(checkpoint.folder) else ("hotwords", "lm")
+    for name in unused:
         path = getattr(settings, name)
         if path not in (None, NO_LM):
             if not path.is_file():
@@ -197,7 +207,8 @@ def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer
                 StreamerWarning,
                 stacklevel=3,
             )
-    return WriterRecognizer(writer, follower, checkpoint.name, settings, previewer)
+    rules = read_writer_rules(checkpoint.folder)
+    return WriterRecognizer(writer, follower, checkpoint.name, settings, rules, previewer)
 
 
 def require_same_words(settings: Settings, recognizer: Recognizer) -> None:

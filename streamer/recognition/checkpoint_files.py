@@ -7,12 +7,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
+from streamer.core.beam import BeamRules
 from streamer.core.ctc import Calibration, FrameGrid, Vocabulary
 from streamer.core.ctc_hypothesis import CtcRules
+from streamer.core.writer_hypothesis import WriterRules
 from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Rules = TypeVar("_Rules", bound="DataclassInstance")
 
 CONFIG = "config.json"
 VOCABULARY = "vocab.json"
@@ -21,6 +28,10 @@ LIVE_RULES = "live.json"
 """How live text is made of a CTC model's emissions."""
 _EMBEDDED_HOP = 320
 """Samples between two frames of the embedded model, for which the rules were fitted."""
+BEAM_RULES = "beam.json"
+"""How they are weighed against a language model and hotwords."""
+WRITER_RULES = "writer.json"
+"""How live text is made of an encoder-decoder's words."""
 SAFETENSORS = "model.safetensors"
 GRAPH = "sew.onnx"
 """What ONNX Runtime computes with those weights."""
@@ -176,20 +187,47 @@ def read_live_rules(folder: Path) -> CtcRules:
     Raises:
         ModelError: the file is damaged.
     """
-    path = folder / LIVE_RULES
-    if not path.is_file():
-        path = EMBEDDED_FOLDER / LIVE_RULES
-    kinds = {
-        field.name: {"int": int, "float": float}[str(field.type)] for field in fields(CtcRules)
-    }
+    return read_rules(_own_or_embedded(folder, LIVE_RULES), CtcRules)
+
+
+def read_beam_rules(folder: Path) -> BeamRules:
+    """How emissions are weighed against language; as the embedded model's where it brings none.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    return read_rules(_own_or_embedded(folder, BEAM_RULES), BeamRules)
+
+
+def read_writer_rules(folder: Path) -> WriterRules:
+    """How live text is made of the model's words; as Moonshine tiny's where it brings none.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    return read_rules(_own_or_embedded(folder, WRITER_RULES), WriterRules)
+
+
+def read_rules(path: Path, kind: type[_Rules]) -> _Rules:
+    """A dataclass of whole and real numbers, from a JSON file of its fields.
+
+    Raises:
+        ModelError: the file is damaged, or a field is missing.
+    """
+    kinds = {field.name: {"int": int, "float": float}[str(field.type)] for field in fields(kind)}
     try:
         table = read_json(path)
-        rules = {name: kind(table[name]) for name, kind in kinds.items()}
+        rules = {name: number(table[name]) for name, number in kinds.items()}
     except (KeyError, OverflowError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not all rules of live text; delete the file") from error
+        raise ModelError(f"{path}: not all rules are in it; delete the file") from error
     if not all(map(math.isfinite, rules.values())):
-        raise ModelError(f"{path}: a rule of live text is no number; delete the file")
-    return CtcRules(**rules)
+        raise ModelError(f"{path}: a rule is no number; delete the file")
+    return kind(**rules)
+
+
+def _own_or_embedded(folder: Path, name: str) -> Path:
+    own = folder / name
+    return own if own.is_file() else EMBEDDED_FOLDER / name
 
 
 def rules_at(rules: CtcRules, hop_samples: int) -> CtcRules:

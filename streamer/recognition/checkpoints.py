@@ -18,6 +18,7 @@ from pathlib import Path
 from streamer.config import DEFAULT_MODEL, EMBEDDED_MODEL
 from streamer.errors import ModelError
 from streamer.recognition.checkpoint_files import (
+    BEAM_RULES,
     CALIBRATION,
     CONFIG,
     EMBEDDED_FOLDER,
@@ -33,7 +34,7 @@ SEW_TINY = "asapp/sew-tiny-100k-ft-ls100h"
 CONNECT_SECONDS = 4.0
 """How long the hub may take to answer first: a name server that never does blocks for longer."""
 
-_SMALL_FILES = (*SMALL_FILES, CALIBRATION, LIVE_RULES, LANGUAGE_MODEL)
+_SMALL_FILES = (*SMALL_FILES, CALIBRATION, LIVE_RULES, BEAM_RULES, LANGUAGE_MODEL)
 _SMALL_ENDINGS = (".json", ".jinja", ".model", ".txt")
 """Of other small files: tokenizers, prompts, and how text is generated."""
 _TOKENIZER_ENDINGS = ("tokenizer.json", ".model", "tekken.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from streamer.messages import WrittenWord
@@ -22,13 +21,20 @@ class CtcWriter:
         recognizer: shared.
     """
 
-    preview_ms = 0
+    preview_ms, longest_s = 0, 0
 
     def __init__(self, recognizer: CtcRecognizer) -> None:
         self._recognizer = recognizer
         self.accelerator = recognizer.accelerator
 
-    def write(self, samples: Samples, draft: Sequence[int] = (), *, cut: bool = False) -> Writing:
+    def write(
+        self,
+        samples: Samples,
+        draft: Sequence[int] = (),
+        *,
+        cut: bool = False,
+        at_least: int = 0,
+    ) -> Writing:
         """See `streamer.recognition.writer.Writer`; there are no tokens, so drafts do nothing."""
         grid, vocabulary = self._recognizer.grid, self._recognizer.vocabulary
         decoder, calibration = self._recognizer.decoder, self._recognizer.calibration
@@ -44,5 +50,4 @@ class CtcWriter:
             )
             for text, word in zip(spelled, found, strict=True)
         )
-        sure = math.prod(word.probability for word in words)
-        return Writing((), (), sure, "end", words)
+        return Writing((), (), 1.0, "end", words)

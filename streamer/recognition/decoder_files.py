@@ -17,7 +17,7 @@ from streamer.core.ctc import GreedyDecoder, Vocabulary
 from streamer.core.hotwords import Hotwords
 from streamer.core.ngram import NGram
 from streamer.errors import ModelError, SettingsError, StreamerWarning
-from streamer.recognition.checkpoint_files import LANGUAGE_MODEL
+from streamer.recognition.checkpoint_files import LANGUAGE_MODEL, read_beam_rules
 
 if TYPE_CHECKING:
     from streamer.config import Settings
@@ -56,9 +56,9 @@ def load_decoder(settings: Settings, vocabulary: Vocabulary, folder: Path) -> De
     if not settings.lm and (folder / LANGUAGE_MODEL).is_file():
         model = _own_language_model(folder, vocabulary)
     hotwords = read_hotwords(settings.hotwords, vocabulary) if settings.hotwords else None
-    return (
-        BeamDecoder(vocabulary, model, hotwords) if model or hotwords else GreedyDecoder(vocabulary)
-    )
+    if model or hotwords:
+        return BeamDecoder(vocabulary, model, hotwords, rules=read_beam_rules(folder))
+    return GreedyDecoder(vocabulary)
 
 
 def _own_language_model(folder: Path, vocabulary: Vocabulary) -> NGram:
@@ -70,8 +70,19 @@ def _own_language_model(folder: Path, vocabulary: Vocabulary) -> NGram:
         ) from error
 
 
+def read_phrases(path: Path) -> list[str]:
+    """Words and phrases, one a line, with plain apostrophes and single spaces.
+
+    Empty lines and those that begin with `#` do not count.
+
+    Raises:
+        SettingsError: unreadable, or without words.
+    """
+    return [" ".join(words) for _, words in _phrases(path)]
+
+
 def read_hotwords(path: Path, vocabulary: Vocabulary) -> Hotwords:
-    """Read words and phrases, one a line; empty lines and those with `#` do not count.
+    """Read the lines that `read_phrases` gives, for a CTC model.
 
     They are recognized in any case and shown in the one that the file has, unless that is lower
     case: such words are shown as all others are. Lines with letters that the vocabulary has not are
@@ -87,11 +98,8 @@ def read_hotwords(path: Path, vocabulary: Vocabulary) -> Hotwords:
     phrases: list[list[int]] = []
     spellings: dict[tuple[str, ...], tuple[str, ...]] = {}
     unusable: list[str] = []
-    for number, line in enumerate(_lines(path, "hotwords"), start=1):
-        written = line.translate(_APOSTROPHES).split()
+    for number, written in _phrases(path):
         words = [fold(word) for word in written]
-        if not words or words[0].startswith("#"):
-            continue
         if wrong := [letter for letter in "".join(words) if letter not in ids]:
             unusable.append(f"line {number}, {' '.join(written)[:40]!r} (no letter {wrong[0]!r})")
             continue
@@ -112,8 +120,6 @@ def read_hotwords(path: Path, vocabulary: Vocabulary) -> Hotwords:
         if not phrases:
             raise SettingsError(line)
         warnings.warn(StreamerWarning(f"{line}; the other words are used"), stacklevel=2)
-    if not phrases:
-        raise SettingsError(f"{path}: no words in it; write one word or phrase a line")
     return Hotwords(phrases, vocabulary.delimiter, spellings)
 
 
@@ -185,6 +191,15 @@ def _folding(vocabulary: Vocabulary) -> Callable[[str], str]:
     if vocabulary.mixed_case:
         return str
     return str.upper if "A" in vocabulary.tokens else str.lower
+
+
+def _phrases(path: Path) -> list[tuple[int, list[str]]]:
+    lines = enumerate(_lines(path, "hotwords"), start=1)
+    split = ((number, line.translate(_APOSTROPHES).split()) for number, line in lines)
+    phrases = [(number, words) for number, words in split if words and words[0][0] != "#"]
+    if not phrases:
+        raise SettingsError(f"{path}: no words in it; write one word or phrase a line")
+    return phrases
 
 
 def _lines(path: Path, setting: str) -> Iterator[str]:

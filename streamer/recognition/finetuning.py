@@ -15,9 +15,11 @@ from torch.nn import functional
 from streamer.errors import ModelError
 from streamer.recognition.accelerators import choose_accelerator, multiplies_bfloat16
 from streamer.recognition.checkpoint_files import (
+    BEAM_RULES,
     GRAPH,
     LANGUAGE_MODEL,
     LANGUAGE_MODEL_LICENSE,
+    LIVE_RULES,
     SEW_TINY_LETTERS,
     SEW_TINY_TOKENS,
     SMALL_FILES,
@@ -178,7 +180,8 @@ class FineTuning:
         folder.mkdir(parents=True, exist_ok=True)
         if self.new_head:
             write_small_files(folder)
-        for name in (*SMALL_FILES, GRAPH, LANGUAGE_MODEL, LANGUAGE_MODEL_LICENSE):
+        kept = GRAPH, LIVE_RULES, BEAM_RULES, LANGUAGE_MODEL, LANGUAGE_MODEL_LICENSE
+        for name in (*SMALL_FILES, *kept):
             if (self._checkpoint.folder / name).is_file():
                 shutil.copyfile(self._checkpoint.folder / name, folder / name)
         with quiet():

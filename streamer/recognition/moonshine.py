@@ -25,6 +25,7 @@ from streamer.messages import SAMPLE_RATE, WrittenWord
 from streamer.recognition.moonshine_decoder import Adapter, Decoder
 from streamer.recognition.moonshine_files import DECODER, ENCODER, TOKENIZER, Tokenizer, verify
 from streamer.recognition.ort_format import OrtFile
+from streamer.recognition.writer_hotwords import Candidate, Phrases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,21 +67,30 @@ class Writing:
 class Moonshine:
     """A loaded model: immutable, and shared by threads."""
 
-    accelerator, preview_ms = "cpu", 0
+    accelerator, preview_ms, longest_s = "cpu", 0, 0
 
-    def __init__(self, folder: Path, *, threads: int = 1, adapter: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int = 1,
+        adapter: Path | None = None,
+        hotwords: Sequence[str] = (),
+    ) -> None:
         """Load the model.
 
         Args:
             folder: holds its three files.
             threads: that one call of `write` may use.
             adapter: of the decoder, for windows that end while somebody speaks.
+            hotwords: words and phrases that are to be expected, as they are to be written.
 
         Raises:
             ModelError: a file is missing, damaged or another model's.
         """
         verify(folder)
         self._tokenizer = Tokenizer(folder / TOKENIZER)
+        self.phrases = Phrases(hotwords, self._tokenizer) if hotwords else None
         try:
             self._encoder = onnxruntime.InferenceSession(
                 str(folder / ENCODER), _options(threads), ["CPUExecutionProvider"]
@@ -101,7 +111,14 @@ class Moonshine:
         differently in a run with others, since the text would depend on them."""
         return self._decoder.independent and self._cut_decoder.independent
 
-    def write(self, samples: Samples, draft: Sequence[int] = (), *, cut: bool = False) -> Writing:
+    def write(
+        self,
+        samples: Samples,
+        draft: Sequence[int] = (),
+        *,
+        cut: bool = False,
+        at_least: int = 0,
+    ) -> Writing:
         """Write down what is said in a window.
 
         Args:
@@ -109,6 +126,7 @@ class Moonshine:
             cut: whether it may end inside a sentence: then the adapter is used, where there is one.
             draft: tokens that are expected, such as those of a shorter window. They may save time;
                 what is written does not depend on them.
+            at_least: so many tokens there are before the text may end.
         """
         if len(samples) < _SHORTEST:
             return Writing((), (), 1.0, "end", ())
@@ -119,7 +137,7 @@ class Moonshine:
         hidden = self._encoder.run(None, inputs)[0][0]
         limit = token_limit(len(samples))
         decoder = self._cut_decoder if cut else self._decoder
-        return self._decode(decoder, hidden, limit, self._usable(draft)[:limit])
+        return self._decode(decoder, hidden, limit, self._usable(draft)[:limit], at_least)
 
     def _usable(self, draft: Sequence[int]) -> list[int]:
         """The draft up to its first token that no text has."""
@@ -128,15 +146,40 @@ class Moonshine:
         vocabulary = self._decoder.vocabulary
         return [*itertools.takewhile(lambda token: _END < token < vocabulary, map(int, draft))]
 
-    def _decode(self, decoder: Decoder, hidden: Any, limit: int, draft: list[int]) -> Writing:
+    def _decode(
+        self, decoder: Decoder, hidden: Any, limit: int, draft: list[int], at_least: int
+    ) -> Writing:
         state = decoder.begin(hidden)
         expected: Sequence[int] = draft
         rows = iter(decoder.extend(state, [_BEGIN, *expected]))
         tokens, probabilities, ends = list[int](), list[float](), list[float]()
+        began, candidates = 0, list[Candidate]()
         while True:
-            token, probability, end = _most_probable(next(rows))
+            row = next(rows)
+            token, probability, end = _most_probable(row)
+            if token == _END and len(tokens) < at_least:
+                token = int(np.argmax(np.where(np.arange(len(row)) == _END, -np.inf, row)))
+                probability = end * float(np.exp(row[token] - row[_END]))
+            if self.phrases and (token == _END or self._tokenizer.opens_word(token)):
+                own = probabilities[began:]
+                if promising := self.phrases.promising(candidates, tokens[began:], own):
+
+                    def instead(written: Sequence[int], place: int = began) -> Any:
+                        state.cut(place + 1)
+                        return decoder.extend(state, written)
+
+                    if found := self.phrases.best(promising, own, instead):
+                        tokens[began:] = found.tokens
+                        probabilities[began:] = [found.probability] * len(found.tokens)
+                        expected = continuation(tokens, draft)[: max(0, limit - len(tokens))]
+                    rows = iter(instead([*tokens[began:], *expected]))
+                    passed = itertools.islice(rows, len(tokens) - began - 1)
+                    ends[began + 1 :] = [_most_probable(one)[2] for one in passed]
+                    row = next(rows)
+                    token, probability, end = _most_probable(row)
+                began, candidates = len(tokens), self.phrases.candidates(row)
             ends.append(end)
-            if token == _END or len(tokens) == limit:
+            if token == _END or len(tokens) >= limit:
                 return self._writing(
                     tokens, probabilities, end, "end" if token == _END else "limit"
                 )

@@ -9,10 +9,17 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from streamer.config import DEFAULT_MODEL
 from streamer.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 ENCODER, DECODER, TOKENIZER = "encoder_model.ort", "decoder_model_merged.ort", "tokenizer.bin"
 SHA256 = {
@@ -25,6 +32,8 @@ CUT_ADAPTER = "moonshine-tiny-cut.safetensors"
 _PACKAGE = "moonshine_voice"
 _REQUIREMENT = "moonshine-voice>=0.0.73,<0.1"
 _WORD_START = "\u2581"
+_END, _BYTES = 2, 3
+"""The token at which texts end, and the first of the 256 that spell single bytes."""
 
 
 def installed_folder() -> Path:
@@ -82,6 +91,44 @@ class Tokenizer:
         """The text of some tokens, with a space before each word."""
         spelled = b"".join(self._pieces[token] for token in tokens)
         return spelled.decode("utf-8", "replace").replace(_WORD_START, " ")
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens that the model was taught to write a word or phrase with.
+
+        Byte pairs are merged in the order in which they were found, which is that of their ids.
+        """
+        parts = [letter.encode() for letter in f" {text}".replace(" ", _WORD_START)]
+        while True:
+            merges = [
+                (self._ids[left + right], at)
+                for at, (left, right) in enumerate(pairwise(parts))
+                if left + right in self._ids
+            ]
+            if not merges:
+                break
+            _, at = min(merges)
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        return [
+            token
+            for part in parts
+            for token in (
+                [self._ids[part]] if part in self._ids else [_BYTES + byte for byte in part]
+            )
+        ]
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        # The last one of each: the first 256 spell single bytes that no other token has.
+        return {piece: token for token, piece in enumerate(self._pieces)}
+
+    @cached_property
+    def ends_word(self) -> npt.NDArray[np.bool_]:
+        """Of each token, whether a word is complete before it: shape (tokens,)."""
+        spelled = (self.spell((token,)) for token in range(len(self)))
+        ends = np.array([not text[:1].isalnum() for text in spelled])
+        ends[:_BYTES] = [token == _END for token in range(_BYTES)]
+        ends[_BYTES + 128 : _BYTES + 256] = False  # parts of letters
+        return ends
 
     def opens_word(self, token: int) -> bool:
         """Whether a space goes before it."""

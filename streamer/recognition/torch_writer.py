@@ -116,7 +116,14 @@ class TorchWriter:
         with quiet():  # what is said once is said here
             self.preview_ms = self._warm_up()
 
-    def write(self, samples: Samples, draft: Sequence[int] = (), *, cut: bool = False) -> Writing:
+    def write(
+        self,
+        samples: Samples,
+        draft: Sequence[int] = (),
+        *,
+        cut: bool = False,
+        at_least: int = 0,
+    ) -> Writing:
         """Write down what is said in a window.
 
         Args:
@@ -124,6 +131,7 @@ class TorchWriter:
             draft: tokens that are expected, such as those of a shorter window. They may save time;
                 what is written depends on them no more than rounding does.
             cut: whether the window may end inside a sentence; it makes no difference here.
+            at_least: so many tokens there are before the text may end; not of a transducer.
 
         Raises:
             ModelError: the model does not run on this window.
@@ -134,7 +142,8 @@ class TorchWriter:
             inputs = self._listening.inputs(samples)
             if self._transducer:
                 return self._transduced(inputs, len(samples))
-            return self._decoded(inputs, draft, self._limit(len(samples)))
+            more = {"min_new_tokens": at_least} if at_least else {}
+            return self._decoded(inputs, draft, self._limit(len(samples)), **more)
 
     @contextlib.contextmanager
     def _running(self, samples: int) -> Iterator[None]:

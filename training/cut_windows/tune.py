@@ -20,12 +20,13 @@ import os
 import random
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
 
 from streamer.messages import SAMPLE_RATE
 from streamer.recognition.moonshine_files import TOKENIZER, Tokenizer, installed_folder
@@ -43,6 +44,7 @@ from training.cut_windows.adapters import (
 )
 from training.cut_windows.windows import (
     SHORTEST_S,
+    Clip,
     Draws,
     Window,
     punctuation_of,
@@ -54,13 +56,13 @@ from training.processes import Team, run_together
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 WARM_UP_STEPS = 60
 LABEL_SHARE = 0.15
 """Of the label in what words are drawn to; the rest is the published weights' own distribution."""
-_POOL = 8
-"""Windows that are drawn and sorted by length at a time, for each second of a batch."""
+_POOL = 240
+"""Windows that are drawn and sorted by length at a time, and two for each second of a batch."""
 _NEVER = -1e9
 _IGNORED = -100
 
@@ -83,11 +85,11 @@ def arguments() -> argparse.ArgumentParser:
     add("--encoder-layers", type=int, default=0, metavar="N", help="learn the encoder's last N too")
     add("--far", type=float, default=0.35, metavar="0-1", help="windows in noise and other rooms")
     add("--inside", type=float, default=0.2, metavar="0-1", help="windows that begin at a pause")
-    add("--batch-seconds", type=float, default=80.0, help="of windows in a step")
+    add("--batch-seconds", type=float, help="of windows in a step (default 80; on a GPU 800)")
     add("--look-every", type=float, default=240, metavar="SECONDS", help="at other speakers")
     add("--look-clips", type=int, default=64)
     add("--save-every", type=float, default=60, metavar="SECONDS")
-    add("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    add("--processes", type=int, help="that share each step on a CPU; that draw windows for a GPU")
     add("--seed", type=int, default=0)
     return parser
 
@@ -109,13 +111,60 @@ def main(argv: list[str] | None = None) -> None:
         settings = {n: str(v) if isinstance(v, Path) else v for n, v in settings.items()}
     options.run.mkdir(parents=True, exist_ok=True)
     saved.write_text(json.dumps(settings, indent=1) + "\n")
-    run_together(settings["processes"], _tune, options.run, settings)
+    processes = settings["processes"] or len(os.sched_getaffinity(0))
+    run_together(1 if torch.cuda.is_available() else processes, _tune, options.run, settings)
 
 
 def _tune(team: Team, folder: Path, settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)  # in a lone process too: of two threads each waits for the other
     with told_to_stop() as stopping:
         Run(folder, settings, team).tune(stopping)
+
+
+class Batch(NamedTuple):
+    """Windows of one length, with the tokens that are given and those that are wanted."""
+
+    samples: Tensor
+    """Shape (windows, n)."""
+    given: Tensor
+    """Shape (windows, tokens), as `wanted`."""
+    wanted: Tensor
+    inside: Tensor
+    """Of each window, whether it begins inside a sentence."""
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> Batch:
+        """Windows of one length."""
+        samples = torch.from_numpy(np.stack([one.samples for one in windows]))
+        return cls(samples, *_padded(windows), torch.tensor([one.inside for one in windows]))
+
+    def to(self, device: str) -> Batch:
+        """The same there."""
+        return Batch(*(tensor.to(device) for tensor in self))
+
+
+class Batches(IterableDataset[Batch]):
+    """Endless batches; each worker of a loader draws others."""
+
+    def __init__(
+        self, clips: Sequence[Clip], punctuation: frozenset[int], settings: dict[str, Any],
+        seconds: float, seed: tuple[int, ...],
+    ) -> None:  # fmt: skip
+        self._clips, self._punctuation, self._settings = clips, punctuation, settings
+        self._seconds, self._seed = seconds, seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        draws = Draws(
+            self._clips,
+            self._punctuation,
+            (*self._seed, worker.id if worker else 0),
+            inside=self._settings["inside"],
+            far=self._settings["far"],
+        )
+        while True:
+            for batch in draws.batches(round(_POOL + 2 * self._seconds), self._seconds):
+                yield Batch.of(batch)
 
 
 class Run:
@@ -126,6 +175,8 @@ class Run:
 
     def __init__(self, folder: Path, settings: dict[str, Any], team: Team) -> None:
         self._folder, self._settings, self._team = folder, settings, team
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.set_float32_matmul_precision("high")
         torch.manual_seed(settings["seed"])
         torch.set_flush_denormal(True)
         base = installed_folder()
@@ -135,6 +186,7 @@ class Run:
         self._changes = adapt(self._model, rank, settings["encoder_layers"])
         if init:
             load(self._changes, init)
+        self._model.to(self._device)
         self._weights = [weight for c in self._changes.values() for weight in (c.a, c.b)]
         self._optimizer = torch.optim.AdamW(
             self._weights, settings["rate"], betas=(0.9, 0.98), weight_decay=0.01
@@ -143,22 +195,31 @@ class Run:
         if (folder / "state.pt").is_file():
             self._restore()
         self._punctuation = punctuation_of(Tokenizer(base / TOKENIZER))
-        self._clips, others = split(read_labels(Path(settings["labels"])))
-        if not self._clips:
+        clips, others = split(read_labels(Path(settings["labels"])))
+        if not clips:
             raise SystemExit(f"training: no clips in {settings['labels']}: label some first.")
         random.Random(3).shuffle(others)
         self._others = others[: settings["look_clips"]]
+        seconds = settings["batch_seconds"] or (800.0 if self._device == "cuda" else 80.0)
+        # A resumed run draws new windows, as the endless stream would have.
+        seed = settings["seed"], self._step, team.rank
+        batches = Batches(clips, self._punctuation, settings, seconds / team.count, seed)
+        # On a CPU each process draws its own: no core is left for others.
+        workers = settings["processes"] or max(1, len(os.sched_getaffinity(0)) - 2)
+        self._batches = iter(
+            DataLoader(
+                batches, batch_size=None, num_workers=workers if self._device == "cuda" else 0
+            )
+        )
 
     def tune(self, stopping: threading.Event) -> None:
         """Learn from batches until the time is over or `stopping` is set; then look and save."""
         looked = saved = began = time.monotonic()
         self._look()
-        before, stop, batches, losses = self._spent, False, list[list[Window]](), list[float]()
+        before, stop, losses = self._spent, False, list[float]()
         while not stop and self._spent < 60 * self._settings["minutes"]:
             now = time.monotonic()
-            if not batches:
-                batches = self._draw()
-            stop, loss = self._learn(batches.pop(), before + now - began, stopping)
+            stop, loss = self._learn(next(self._batches), before + now - began, stopping)
             losses.append(loss)
             if self._team.rank > 0:
                 continue
@@ -175,26 +236,12 @@ class Run:
             if not stop:
                 self._look()
 
-    def _draw(self) -> list[list[Window]]:
-        """A resumed run draws new windows, as the endless stream would have."""
-        seconds = self._settings["batch_seconds"] / self._team.count
-        draws = Draws(
-            self._clips,
-            self._punctuation,
-            (self._settings["seed"], self._step, self._team.rank),
-            inside=self._settings["inside"],
-            far=self._settings["far"],
-        )
-        return draws.batches(round(_POOL * seconds), seconds)
-
-    def _learn(
-        self, batch: Sequence[Window], spent: float, stopping: threading.Event
-    ) -> tuple[bool, float]:
+    def _learn(self, batch: Batch, spent: float, stopping: threading.Event) -> tuple[bool, float]:
         """One step with the other processes: whether any was told to stop, and the loss."""
-        loss, tokens = self._loss(batch)
+        loss, tokens = self._loss(batch.to(self._device))
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
-        heard = sum(len(one.samples) for one in batch) / SAMPLE_RATE / 3600
+        heard = batch.samples.numel() / SAMPLE_RATE / 3600
         spent *= self._team.rank == 0  # one clock for all, or some would wait for ever
         told = torch.tensor([stopping.is_set(), spent, tokens, loss.item(), heard])
         gradients = [weight.grad for weight in self._weights if weight.grad is not None]
@@ -216,14 +263,13 @@ class Run:
         rise = min(1.0, (self._step + 1) / WARM_UP_STEPS)
         return float(self._settings["rate"]) * rise * (0.5 + 0.5 * math.cos(math.pi * done))
 
-    def _loss(self, batch: Sequence[Window]) -> tuple[Tensor, int]:
+    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
         """The loss of windows of one length, summed over their tokens, and how many these are.
 
         That of the decision to stop is by the labels; that of words, given that it goes on, is by
         the published weights and a little by the labels.
         """
-        samples = torch.from_numpy(np.stack([one.samples for one in batch]))
-        given, wanted = _padded(batch)
+        samples, given, wanted, inside = batch
         known = wanted != _IGNORED
         goal = wanted[known]
         word = goal != END
@@ -231,8 +277,8 @@ class Run:
             hidden = self._encode(samples)
             before = self._logits(hidden, given, known)[word]
             before[:, END] = _NEVER
-            shares = torch.full(wanted.shape, LABEL_SHARE)
-            shares[torch.tensor([one.inside for one in batch]), 0] = 0.0
+            shares = torch.full(wanted.shape, LABEL_SHARE, device=wanted.device)
+            shares[inside, 0] = 0.0
             share = shares[known][word][:, None]
             drawn_to = (1 - share) * before.softmax(-1)
             drawn_to.scatter_add_(1, goal[word][:, None], share)
@@ -273,9 +319,8 @@ class Run:
             cuts = [chance.uniform(SHORTEST_S, clip.seconds) for _ in range(3)]
             for cut_s in [*cuts, clip.seconds]:
                 one = window(clip, cut_s, self._punctuation)
-                given, wanted = _padded([one])
-                hidden = self._encode(torch.from_numpy(one.samples)[None])
-                best = self._logits(hidden, given, wanted != _IGNORED).argmax(-1)
+                samples, given, wanted, _ = Batch.of([one]).to(self._device)
+                best = self._logits(self._encode(samples), given, wanted != _IGNORED).argmax(-1)
                 kind = _KINDS[cut_s == clip.seconds]
                 counts[kind][_outcome(best.tolist(), one.tokens)] += 1
         self._log({
@@ -305,7 +350,7 @@ class Run:
         unfinished.replace(self._folder / "state.pt")
 
     def _restore(self) -> None:
-        state = torch.load(self._folder / "state.pt", weights_only=True)
+        state = torch.load(self._folder / "state.pt", map_location=self._device, weights_only=True)
         with torch.no_grad():
             for weight, saved in zip(self._weights, state["weights"], strict=True):
                 weight.copy_(saved)
