@@ -90,10 +90,30 @@ def build_parser() -> argparse.ArgumentParser:
         "--model",
         type=_given,
         metavar="NAME",
-        help=f"`{DEFAULT_MODEL}` (the default), `embedded-sew`, or a CTC model: hub name or folder",
+        help=f"`{DEFAULT_MODEL}` (the default), `embedded-sew`, or any speech model that "
+        "transformers loads: hub name or folder",
+    )
+    group.add_argument(
+        "--preview-model",
+        type=_given,
+        metavar="NAME",
+        help="another one for what is still being spoken, such as a smaller one",
+    )
+    group.add_argument(
+        "--language", type=_given, metavar="NAME", help="what is spoken, of a multilingual model"
+    )
+    group.add_argument(
+        "--task",
+        choices=("transcribe", "translate"),
+        help="write what is said (the default), or translate it into English",
     )
     group.add_argument(
         "--accelerator", choices=("auto", "cpu", "cuda", "mps"), help="where the model runs"
+    )
+    group.add_argument(
+        "--preview-accelerator",
+        choices=("auto", "cpu", "cuda", "mps"),
+        help="where the model for previews runs",
     )
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads for the model")
     group.add_argument(

@@ -52,6 +52,8 @@ _SAID = {"Path | None": "path"}
 _CHOICES: dict[str, tuple[object, ...]] = {
     "vad_frame_ms": (10, 20, 30),
     "accelerator": ("auto", "cpu", "cuda", "mps"),
+    "preview_accelerator": ("auto", "cpu", "cuda", "mps"),
+    "task": ("transcribe", "translate"),
     "format": ("console", "text", "jsonl"),
 }
 
@@ -68,13 +70,23 @@ class Settings:
     """
 
     model: str = DEFAULT_MODEL
-    """`moonshine-tiny`, `embedded-sew`, the hub name of a CTC model, or a folder with a model."""
+    """`moonshine-tiny`, `embedded-sew`, the hub name of a speech model that transformers loads, or
+    a folder with a model."""
     device: str = ""
     """Microphone: a number or part of a name; empty for the system's default."""
     accelerator: str = "auto"
     """Where the model runs: `auto` takes CUDA, then MPS, then the CPU."""
     threads: int = 0
     """CPU threads for the model; 0 takes one for each 50 million weights."""
+    preview_model: str = ""
+    """Another model, named in the same way, for what is still being spoken; empty for `model`."""
+    preview_accelerator: str = "auto"
+    """Where the model for previews runs."""
+    language: str = ""
+    """What is spoken, as a model of several languages calls it (`de`, `deu`, `german`); empty
+    leaves it to the model."""
+    task: str = "transcribe"
+    """`transcribe`, or `translate` into English, of a model that can."""
     ring_seconds: int = 30
     """Audio that may wait for a slow recognizer before the oldest is lost."""
     vad_mode: int = 2

@@ -36,7 +36,7 @@ class DeviceError(StreamerError):
 
 
 class ModelError(StreamerError):
-    """The model is not available, damaged, or not a CTC model."""
+    """The model is not available, damaged, or of a kind that cannot be used."""
 
     exit_code = 4
 

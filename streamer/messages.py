@@ -11,6 +11,8 @@ clock (0 = first captured sample). Every event names its `lane`; a session of on
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -26,6 +28,19 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 """Samples a second that the models hear."""
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff65]"
+)
+"""A character of a script without spaces: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+
+
+def spaced(words: Sequence[str]) -> str:
+    """Words as a text: with spaces between them, in scripts that have spaces."""
+    text = ""
+    for word in words:
+        joined = not text or (UNSPACED.match(text[-1]) and UNSPACED.match(word))
+        text += word if joined else f" {word}"
+    return text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,12 +115,14 @@ class WrittenWord:
     """A word as an encoder-decoder wrote it, punctuation attached.
 
     `tokens` are its ids, `probability` is that of the least probable one, 0 … 1; tokens without a
-    letter or digit do not count in a word that has others.
+    letter or digit do not count in a word that has others. `span` is when it was said, in samples
+    of its window, of a writer that tells.
     """
 
     text: str
     tokens: tuple[int, ...]
     probability: float
+    span: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -125,7 +125,8 @@ def test_an_unknown_name_in_a_program_is_an_error_too():
 def test_every_setting_is_a_flag(tmp_path):
     other = {
         "model": "m", "device": "d", "accelerator": "cpu", "format": "text", "raw": True,
-        "adapter": False,
+        "adapter": False, "preview_model": "p", "preview_accelerator": "cpu", "language": "de",
+        "task": "translate",
         "hotwords": Path("h"), "lm": Path("l"), "record": Path("r"), "vad_frame_ms": 30,
     }  # fmt: skip
     wanted = {name: other.get(name, _RANGES.get(name, (0, 0))[1]) for name in NAMES}

@@ -1,8 +1,8 @@
 """Connectionist temporal classification: from emission frames to words.
 
-A CTC network gives, for each frame, a distribution over letters and a blank. A path, one token a
-frame, is read by collapsing runs of equal tokens and dropping blanks; the delimiter token parts
-words. `decode` reads the most probable path.
+A CTC network gives, for each frame, a distribution over letters, or pieces of words, and a blank. A
+path, one token a frame, is read by collapsing runs of equal tokens and dropping blanks; a delimiter
+parts words, or a piece that opens one. `decode` reads the most probable path.
 """
 
 from __future__ import annotations
@@ -27,14 +27,22 @@ if TYPE_CHECKING:
 class Vocabulary:
     """What the columns of an emission mean.
 
-    `tokens` by id; `blank` and `delimiter` are ids (a model without a word delimiter has `None`);
-    ids in `special` are never shown.
+    `tokens` by id, each a letter or a piece of a word; `blank` and `delimiter` are ids (a model
+    without a word delimiter has `None`); ids in `special` are never shown. Pieces in `openers`
+    begin a word without a delimiter. A piece that is part of a character has its
+    bytes as lone surrogates (`surrogateescape`).
     """
 
     tokens: tuple[str, ...]
     blank: int
     delimiter: int | None
     special: frozenset[int]
+    openers: frozenset[int] = frozenset()
+
+    @property
+    def parts_words(self) -> bool:
+        """Whether it says where a word ends."""
+        return self.delimiter is not None or bool(self.openers)
 
     @property
     def mixed_case(self) -> bool:
@@ -72,7 +80,8 @@ class FrameGrid:
 class FrameWord:
     """A word on the path: frames `start` (first letter) to `end` (after the last letter).
 
-    `closed` is the first frame after the delimiter that ends it, `None` while none has come.
+    `closed` is the first frame after the delimiter that ends it, or `end` once the next word has
+    begun without one; `None` before.
     `confidence` is the geometric mean of the letters' probabilities.
     """
 
@@ -173,17 +182,18 @@ def read_path(path: Path, log_probs: LogProbs, vocabulary: Vocabulary) -> list[F
     letters: list[tuple[str, int, int, float]] = []
 
     def close(frame: int | None) -> None:
-        if letters:
+        text = _whole("".join(letter for letter, *_ in letters))
+        if text:
             words.append(
                 FrameWord(
-                    text="".join(letter for letter, *_ in letters),
+                    text=text,
                     start=letters[0][1],
                     end=letters[-1][2],
                     closed=frame,
                     confidence=float(np.exp(np.mean([peak for *_, peak in letters]))),
                 )
             )
-            letters.clear()
+        letters.clear()
 
     for token, start, end, peak in zip(
         path[starts].tolist(), starts.tolist(), ends.tolist(), peaks.tolist(), strict=True
@@ -191,9 +201,18 @@ def read_path(path: Path, log_probs: LogProbs, vocabulary: Vocabulary) -> list[F
         if token == vocabulary.delimiter:
             close(start + 1)
         elif token != vocabulary.blank and token not in vocabulary.special:
+            if token in vocabulary.openers and letters:
+                close(letters[-1][2])
             letters.append((vocabulary.tokens[token], start, end, peak))
     close(None)
     return words
+
+
+def _whole(text: str) -> str:
+    """With the characters that pieces of bytes make together."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def certainty(log_probs: LogProbs, vocabulary: Vocabulary) -> float:

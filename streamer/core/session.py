@@ -34,6 +34,7 @@ from streamer.messages import (
     Partial,
     SessionEnded,
     Window,
+    spaced,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Session:
         self.counts = Counts()
         self._rate = source_rate
         self._lane = lane
-        self._patience_s = settings.preview_ms / 1000
+        self._patience_s = max(settings.preview_ms, shape.preview_ms) / 1000
         self._resampler = Resampler(source_rate)
         self._high_pass = HighPass()
         self._planner = WindowPlanner(settings, shape, detector, previews=previews)
@@ -250,7 +251,7 @@ class Session:
     def _preview(self, due: _Due, window: Window, reading: Reading) -> None:
         preview = self._hypothesis.update(window, reading)
         self._planner.settle(window.segment, self._hypothesis.settled_until)
-        shown = " ".join(preview.stable), " ".join(preview.tentative)
+        shown = spaced(preview.stable), spaced(preview.tentative)
         if shown == self._shown:
             return
         self._shown = shown
@@ -284,7 +285,7 @@ class Session:
                 segment=window.segment,
                 start=_seconds(final.start),
                 end=end,
-                text=" ".join(word.word for word in final.words),
+                text=spaced([word.word for word in final.words]),
                 raw=final.raw,
                 words=tuple(
                     replace(word, start=min(word.start, end), end=min(word.end, end))

@@ -161,7 +161,7 @@ class Stitcher:
         if not split:
             return words, following
         # What was carried here and goes on to the end is no word, and must not grow for ever.
-        parted = self._vocabulary.delimiter is not None
+        parted = self._vocabulary.parts_words
         if parted and words and words[-1].closed is None and words[-1].start > 0:
             rest = self.emission[words.pop().start :]
             following.carried = len(rest)

@@ -54,7 +54,9 @@ class WindowShape:
     has covered; others begin with the utterance, or where the hypothesis says that nothing changes
     any more.
 
-    `hangover_ms` of silence end an utterance where the settings do not say otherwise.
+    `hangover_ms` of silence end an utterance where the settings do not say otherwise. Previews are
+    asked for no more often than every `preview_ms`. No utterance is longer than `longest_s`, unless
+    that is 0.
     """
 
     grid: FrameGrid
@@ -62,6 +64,8 @@ class WindowShape:
     slides: bool = False
     edge: int = 0
     hangover_ms: int = 500
+    preview_ms: int = 0
+    longest_s: int = 0
 
 
 class WindowPlanner:
@@ -82,11 +86,19 @@ class WindowPlanner:
         self._min_certainty = settings.min_certainty
         self._previews = previews
         self._context = shape.context
-        self._cadence = _on_stride(samples_of(settings.preview_ms), shape.grid)
+        self._cadence = _on_stride(
+            samples_of(max(settings.preview_ms, shape.preview_ms)), shape.grid
+        )
         self._reach = _on_stride(samples_of(settings.preview_window_ms), shape.grid)
         margin = max(self._context, _on_stride(samples_of(CUT_MARGIN_MS), shape.grid))
         self._endpointer = Endpointer(
-            replace(settings, hangover_ms=settings.hangover_ms or shape.hangover_ms),
+            replace(
+                settings,
+                hangover_ms=settings.hangover_ms or shape.hangover_ms,
+                max_utterance_s=min(
+                    settings.max_utterance_s, shape.longest_s or settings.max_utterance_s
+                ),
+            ),
             detector,
             step=shape.grid.stride,
             margin=margin,

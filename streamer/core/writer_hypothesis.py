@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from streamer.core.ctc import certainty
 from streamer.core.hypothesis import FinalText, Preview, beginning, contradicted
 from streamer.core.word_times import spelling_cost, word_frames
-from streamer.messages import SAMPLE_RATE, Word
+from streamer.messages import SAMPLE_RATE, Word, spaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,7 +185,7 @@ class WriterHypothesis:
             start=window.speech_start,
             end=window.speech_end,
             words=timed,
-            raw=" ".join(text),
+            raw=spaced(text),
             retracted=contradicted(shown, [_plain(word) for word in text]),
         )
 
@@ -201,7 +201,10 @@ class WriterHypothesis:
     def _places(
         self, window: Window, words: Sequence[WrittenWord], emission: LogProbs
     ) -> list[tuple[int, int]]:
-        """Where a window's words are, in model samples."""
+        """Where a window's words are, in model samples: by the writer where it tells."""
+        spans = [word.span for word in words if word.span]
+        if words and len(spans) == len(words):
+            return [(window.start + start, window.start + end) for start, end in spans]
         hop = self._model.grid.hop
         frames = word_frames([word.text for word in words], emission, self._model.vocabulary)
         return [(window.start + first * hop, window.start + end * hop) for first, end in frames]

@@ -201,9 +201,9 @@ def _speech_s(segments: Sequence[dict[str, Any]]) -> float:
 def _beside_transformers(
     checkpoint: Checkpoint, settings: Settings, long: Samples, rate: int, files: dict[str, float]
 ) -> dict[str, Any]:
-    """The bound and the yardstick of files; nothing for models that are not CTC."""
+    """The bound and the yardstick of files; nothing for models that are not CTC on samples."""
     recognizer = load_recognizer(settings, checkpoint=checkpoint)
-    if not is_ctc(recognizer):
+    if not is_ctc(recognizer) or not recognizer.hears_waveform:
         return {}
     from streamer.recognition.flops import (
         chunked_pipeline,

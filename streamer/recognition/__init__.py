@@ -2,21 +2,23 @@
 
     settings.model ──checkpoints.resolve──► a folder ──load_recognizer──► a Recognizer
 
-A `WriterRecognizer` has two ears: Moonshine writes, the embedded SEW follows. A `CtcRecognizer` is
-one network for both. What is inside this package runs in ONNX Runtime; torch and transformers are
-loaded only for other checkpoints, for a GPU, and to train.
+A `WriterRecognizer` has two ears: Moonshine or another writer writes, the embedded SEW follows. A
+`CtcRecognizer` is one network for both. What is inside this package runs in ONNX Runtime; torch and
+transformers are loaded only for other checkpoints, for a GPU, and to train.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from streamer.config import EMBEDDED_MODEL, NO_LM, Settings
 from streamer.errors import SettingsError, StreamerWarning
 from streamer.recognition.checkpoint_files import (
     EMBEDDED_FOLDER,
+    GRAPH,
     read_calibration,
     read_writer_rules,
 )
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
     from streamer.core.hypothesis import Hypothesis
     from streamer.core.window_planner import WindowShape
     from streamer.messages import Reading, Window
+    from streamer.recognition.ctc_recognizer import CtcRecognizer
     from streamer.recognition.finetuning import FineTuning
-    from streamer.recognition.writer import WriterRecognizer
+    from streamer.recognition.speech_models import Kind
+    from streamer.recognition.writer import Writer, WriterRecognizer
 
 __all__ = [
     "Checkpoint",
@@ -95,28 +99,31 @@ def load_recognizer(
     """Find the model that the settings name, load it and warm it up.
 
     Args:
-        model: as in the settings; or settings, of which `model`, `accelerator`,
-            `threads`, `adapter`, `hotwords` and `lm` are read; the default model when not given.
+        model: as in the settings; or settings, of which the models, `language`, `task`, the
+            accelerators, `threads`, `adapter`, `hotwords` and `lm` are read; the default model when
+            not given.
         checkpoint: what `resolve` gave, where it was called before. Otherwise it is called here.
 
     Raises:
         ModelError: the model is not available, damaged, or of another kind.
-        SettingsError: the accelerator is not there, or the hotwords or the language model are not
-            what they should be.
+        SettingsError: the accelerator is not there, the model has no such language or task, or the
+            hotwords or the language model are not what they should be.
     """
     settings = Settings(model=model) if isinstance(model, str) else model or Settings()
     if checkpoint is None:
         checkpoint = resolve(settings.model)
-    if holds_moonshine(checkpoint.folder):
+    kind = _kind(checkpoint)
+    if kind != "ctc" or settings.preview_model:
         return _load_writer(checkpoint, settings)
-    for variable, value in _BEFORE_TORCH.items():
-        os.environ.setdefault(variable, value)
+    _require_no_language(checkpoint, settings)
+    return _load_ctc(checkpoint, settings, settings.accelerator)
+
+
+def _load_ctc(checkpoint: Checkpoint, settings: Settings, accelerator: str) -> CtcRecognizer:
     from streamer.recognition.ctc_recognizer import CtcRecognizer
     from streamer.recognition.decoder_files import load_decoder
 
-    recognizer = CtcRecognizer(
-        checkpoint, accelerator=settings.accelerator, threads=settings.threads
-    )
+    recognizer = CtcRecognizer(checkpoint, accelerator=accelerator, threads=settings.threads)
     recognizer.decoder = load_decoder(settings, recognizer.vocabulary, checkpoint.folder)
     recognizer.hotwords, recognizer.lm = settings.hotwords, settings.lm
     recognizer.calibration = read_calibration(
@@ -125,28 +132,83 @@ def load_recognizer(
     return recognizer
 
 
+def _kind(checkpoint: Checkpoint) -> Kind:
+    """Of which kind a checkpoint is; what this package runs without torch is known without it."""
+    if holds_moonshine(checkpoint.folder):
+        return "writer"
+    for variable, value in _BEFORE_TORCH.items():
+        os.environ.setdefault(variable, value)
+    if (checkpoint.folder / GRAPH).is_file():
+        return "ctc"
+    from streamer.recognition.speech_models import kind_of
+
+    return kind_of(checkpoint)
+
+
+def _require_no_language(checkpoint: Checkpoint, settings: Settings) -> None:
+    for name, default in (("language", ("", "en", "english")), ("task", ("transcribe",))):
+        value = getattr(settings, name)
+        if value not in default:
+            raise SettingsError(f"{name} = {value!r}: {checkpoint.name} has no choice of it")
+
+
+def _writer(checkpoint: Checkpoint, settings: Settings, accelerator: str) -> Writer:
+    kind = _kind(checkpoint)
+    if kind == "ctc":
+        from streamer.recognition.ctc_writer import CtcWriter
+
+        _require_no_language(checkpoint, settings)
+        own = replace(settings, hotwords=None, lm=None)
+        return CtcWriter(_load_ctc(checkpoint, own, accelerator))
+    if holds_moonshine(checkpoint.folder):
+        from streamer.recognition.decoder_files import read_phrases
+        from streamer.recognition.moonshine import Moonshine
+
+        _require_no_language(checkpoint, settings)
+        adapter = EMBEDDED_FOLDER / CUT_ADAPTER if settings.adapter else None
+        hotwords = read_phrases(settings.hotwords) if settings.hotwords else ()
+        return Moonshine(
+            checkpoint.folder, threads=settings.threads or 1, adapter=adapter, hotwords=hotwords
+        )
+    from streamer.recognition.torch_writer import TorchWriter
+
+    writer = TorchWriter(
+        checkpoint,
+        kind,
+        accelerator=accelerator,
+        threads=settings.threads,
+        language=settings.language,
+        task=settings.task,
+    )
+    if writer.longest_s and settings.max_utterance_s > writer.longest_s:
+        raise SettingsError(
+            f"max_utterance_s = {settings.max_utterance_s}: {checkpoint.name} hears "
+            f"{writer.longest_s} s at once; set that or less"
+        )
+    return writer
+
+
 def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer:
     from streamer.recognition.ctc_recognizer import CtcRecognizer
-    from streamer.recognition.decoder_files import read_phrases
-    from streamer.recognition.moonshine import Moonshine
     from streamer.recognition.writer import WriterRecognizer
 
     follower = CtcRecognizer(resolve(EMBEDDED_MODEL), accelerator="cpu", threads=settings.threads)
-    adapter = EMBEDDED_FOLDER / CUT_ADAPTER if settings.adapter else None
-    hotwords = read_phrases(settings.hotwords) if settings.hotwords else ()
-    writer = Moonshine(
-        checkpoint.folder, threads=settings.threads or 1, adapter=adapter, hotwords=hotwords
-    )
-    if settings.lm not in (None, NO_LM):
-        if not settings.lm.is_file():
-            raise SettingsError(f"{settings.lm}: no such file; lm names one")
-        warnings.warn(
-            f"lm: {checkpoint.name} makes no use of it; `--model {EMBEDDED_MODEL}` does",
-            StreamerWarning,
-            stacklevel=3,
-        )
+    writer, previewer = _writer(checkpoint, settings, settings.accelerator), None
+    if settings.preview_model:
+        previewer = _writer(resolve(settings.preview_model), settings, settings.preview_accelerator)
+    unused = ("lm",) if holds_moonshine(checkpoint.folder) else ("hotwords", "lm")
+    for name in unused:
+        path = getattr(settings, name)
+        if path not in (None, NO_LM):
+            if not path.is_file():
+                raise SettingsError(f"{path}: no such file; {name} names one")
+            warnings.warn(
+                f"{name}: {checkpoint.name} makes no use of it; `--model {EMBEDDED_MODEL}` does",
+                StreamerWarning,
+                stacklevel=3,
+            )
     rules = read_writer_rules(checkpoint.folder)
-    return WriterRecognizer(writer, follower, checkpoint.name, settings, rules)
+    return WriterRecognizer(writer, follower, checkpoint.name, settings, rules, previewer)
 
 
 def require_same_words(settings: Settings, recognizer: Recognizer) -> None:

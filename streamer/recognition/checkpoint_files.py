@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
@@ -26,6 +26,8 @@ VOCABULARY = "vocab.json"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 LIVE_RULES = "live.json"
 """How live text is made of a CTC model's emissions."""
+_EMBEDDED_HOP = 320
+"""Samples between two frames of the embedded model, for which the rules were fitted."""
 BEAM_RULES = "beam.json"
 """How they are weighed against a language model and hotwords."""
 WRITER_RULES = "writer.json"
@@ -112,13 +114,21 @@ def read_normalization(folder: Path) -> bool:
     Raises:
         ModelError: the model hears another sampling rate than `SAMPLE_RATE`.
     """
-    extractor = read_json(folder / "processor_config.json", optional=True)
-    extractor = extractor.get("feature_extractor") or {}
-    extractor = read_json(folder / "preprocessor_config.json", optional=True) or extractor
-    rate = extractor.get("sampling_rate", SAMPLE_RATE)
+    rate = sampling_rate(folder)
     if rate != SAMPLE_RATE:
         raise ModelError(f"{folder}: this model hears {rate} samples a second, not {SAMPLE_RATE}")
-    return bool(extractor.get("do_normalize", True))
+    return bool(_extractor(folder).get("do_normalize", True))
+
+
+def sampling_rate(folder: Path) -> Any:
+    """How many samples a second the model hears."""
+    return _extractor(folder).get("sampling_rate", SAMPLE_RATE)
+
+
+def _extractor(folder: Path) -> dict[str, Any]:
+    extractor = read_json(folder / "processor_config.json", optional=True)
+    extractor = extractor.get("feature_extractor") or {}
+    return read_json(folder / "preprocessor_config.json", optional=True) or extractor
 
 
 def frame_grid(config: Mapping[str, Any]) -> FrameGrid:
@@ -218,6 +228,18 @@ def read_rules(path: Path, kind: type[_Rules]) -> _Rules:
 def _own_or_embedded(folder: Path, name: str) -> Path:
     own = folder / name
     return own if own.is_file() else EMBEDDED_FOLDER / name
+
+
+def rules_at(rules: CtcRules, hop_samples: int) -> CtcRules:
+    """The embedded model's rules for a model whose frames are as far apart as that."""
+    factor = hop_samples / _EMBEDDED_HOP
+    return replace(
+        rules,
+        stay_by_frame=rules.stay_by_frame * factor,
+        stay_frames=math.ceil(rules.stay_frames / factor),
+        settle_frames=math.ceil(rules.settle_frames / factor),
+        show_after_frames=math.ceil(rules.show_after_frames / factor),
+    )
 
 
 def write_small_files(folder: Path, tokens: tuple[str, ...] = SEW_TINY_TOKENS) -> None:

@@ -26,6 +26,7 @@ from streamer.recognition.checkpoint_files import (
     LIVE_RULES,
     SMALL_FILES,
     VOCABULARY,
+    WRITER_RULES,
     read_json,
 )
 from streamer.recognition.moonshine_files import holds_moonshine, installed_folder
@@ -34,7 +35,10 @@ SEW_TINY = "asapp/sew-tiny-100k-ft-ls100h"
 CONNECT_SECONDS = 4.0
 """How long the hub may take to answer first: a name server that never does blocks for longer."""
 
-_SMALL_FILES = (*SMALL_FILES, CALIBRATION, LIVE_RULES, BEAM_RULES, LANGUAGE_MODEL)
+_SMALL_FILES = (*SMALL_FILES, CALIBRATION, LIVE_RULES, BEAM_RULES, WRITER_RULES, LANGUAGE_MODEL)
+_SMALL_ENDINGS = (".json", ".jinja", ".model", ".txt")
+"""Of other small files: tokenizers, prompts, and how text is generated."""
+_TOKENIZER_ENDINGS = ("tokenizer.json", ".model", "tekken.json")
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -78,7 +82,7 @@ def resolve(name: str, *, progress: bool = True, letters: bool = True) -> Checkp
             return Checkpoint(folder, name)
         if lacking := _lacking(folder, letters):
             raise ModelError(
-                f"{name}: no {lacking} in this folder; name one that holds a CTC model"
+                f"{name}: no {lacking} in this folder; name one that holds a speech model"
             )
         return Checkpoint(folder, name)
     if there or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name, re.ASCII):
@@ -96,7 +100,12 @@ def _lacking(folder: Path, letters: bool) -> str | None:
     weights = next((file for file in _WEIGHTS if (folder / file).is_file()), None)
     if weights is None:
         return "model.safetensors or pytorch_model.bin"
-    needed = [VOCABULARY] if letters else []
+    needed = list[str]()
+    if letters and not any(
+        file.name == VOCABULARY or file.name.endswith(_TOKENIZER_ENDINGS)
+        for file in folder.iterdir()
+    ):
+        return f"{VOCABULARY} or tokenizer.json"
     if weights.endswith(".index.json"):
         shards = read_json(folder / weights).get("weight_map")
         needed += sorted(set(shards.values())) if isinstance(shards, dict) else []
@@ -211,7 +220,12 @@ def _needed(name: str, files: Iterable[str]) -> list[str]:
     if weights.endswith(".index.json"):
         stem, _, ending = weights.removesuffix(".index.json").partition(".")
         shards = sorted(file for file in present if re.fullmatch(rf"{stem}-[^/]*\.{ending}", file))
-    return [*(file for file in _SMALL_FILES if file in present), weights, *shards]
+    others = sorted(
+        file
+        for file in present - {*_SMALL_FILES}
+        if file.endswith(_SMALL_ENDINGS) and "/" not in file and ".index." not in file
+    )
+    return [*(file for file in _SMALL_FILES if file in present), *others, weights, *shards]
 
 
 @contextlib.contextmanager

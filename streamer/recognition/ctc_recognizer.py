@@ -1,4 +1,4 @@
-"""From audio to letters' log-probabilities: any CTC model of transformers that hears raw audio."""
+"""From audio to the log-probabilities of letters or word pieces: any CTC model of transformers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from streamer.core.window_planner import WindowShape
 from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE, Reading
 from streamer.recognition.checkpoint_files import (
+    LIVE_RULES,
     frame_grid,
     read_calibration,
     read_live_rules,
     read_normalization,
     read_vocabulary,
+    rules_at,
 )
 from streamer.recognition.onnx_network import load_onnx
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from streamer.core.ctc import Decoder
     from streamer.messages import LogProbs, Samples, Window
     from streamer.recognition.checkpoints import Checkpoint
+    from streamer.recognition.feature_network import FeatureNetwork
 
 _CERTAIN = 20.0
 """A logit that leaves the other tokens nothing."""
@@ -39,7 +42,7 @@ _LONG_WINDOW = 8 * SAMPLE_RATE
 
 
 class Network(Protocol):
-    """What a recognizer asks: `OnnxNetwork` or `TorchNetwork`."""
+    """What a recognizer asks: `OnnxNetwork`, `TorchNetwork` or `FeatureNetwork`."""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -63,6 +66,7 @@ class CtcRecognizer:
         name: what the model is called.
         accelerator: `cpu`, `cuda` or `mps`.
         threads: how many CPU threads compute one window, whatever other recognizers take.
+        hears_waveform: whether samples go into the network as they are.
         vocabulary: the meaning of the output's columns.
         grid: how samples become frames.
         calibration: what the model's confidence in a word is worth, where that is known.
@@ -89,13 +93,19 @@ class CtcRecognizer:
             SettingsError: the accelerator is not there.
         """
         self.name = checkpoint.name
-        self._normalize = read_normalization(checkpoint.folder)
-        self.accelerator, self._network = _load(checkpoint, accelerator, threads)
+        self.accelerator, self._network, features = _load(checkpoint, accelerator, threads)
         self.threads = self._network.threads
-        self.grid = frame_grid(self._network.config)
-        self.vocabulary = read_vocabulary(checkpoint.folder, self._warm_up())
+        self.hears_waveform = features is None
+        self._normalize = self.hears_waveform and read_normalization(checkpoint.folder)
+        self.grid = features.grid if features else frame_grid(self._network.config)
+        rows = self._warm_up()
+        self.vocabulary = (
+            features.vocabulary if features else read_vocabulary(checkpoint.folder, rows)
+        )
         self.calibration = read_calibration(checkpoint.folder, with_lm=False)
         self.rules = read_live_rules(checkpoint.folder)
+        if not (checkpoint.folder / LIVE_RULES).is_file():
+            self.rules = rules_at(self.rules, self.grid.hop)
         self.decoder: Decoder = GreedyDecoder(self.vocabulary)
         self.hotwords: Path | None = None
         self.lm: Path | None = None
@@ -188,16 +198,23 @@ class CtcRecognizer:
         return _log_softmax(logits)
 
 
-def _load(checkpoint: Checkpoint, accelerator: str, threads: int) -> tuple[str, Network]:
-    """Where it runs, and the network."""
+def _load(
+    checkpoint: Checkpoint, accelerator: str, threads: int
+) -> tuple[str, Network, FeatureNetwork | None]:
+    """Where it runs, the network, and again if it has a feature extractor of its own."""
     if accelerator in ("auto", "cpu") and (network := load_onnx(checkpoint.folder, threads)):
-        return "cpu", network
+        return "cpu", network, None
     # Seconds of importing, spared where ONNX Runtime does.
     from streamer.recognition.accelerators import choose_accelerator
-    from streamer.recognition.models import TorchNetwork
+    from streamer.recognition.models import TorchNetwork, hears_waveform
 
     accelerator = choose_accelerator(accelerator)
-    return accelerator, TorchNetwork(checkpoint, accelerator, threads)
+    if hears_waveform(checkpoint):
+        return accelerator, TorchNetwork(checkpoint, accelerator, threads), None
+    from streamer.recognition.feature_network import FeatureNetwork
+
+    featured = FeatureNetwork(checkpoint, accelerator, threads)
+    return accelerator, featured, featured
 
 
 def _log_softmax(logits: Samples) -> LogProbs:

@@ -48,7 +48,8 @@ def load_decoder(settings: Settings, vocabulary: Vocabulary, folder: Path) -> De
     if vocabulary.delimiter is None:
         if settings.hotwords or wanted:
             raise SettingsError(
-                "this model does not part words; hotwords and lm are of no use to it"
+                "this model does not part words with a delimiter; hotwords and lm are of no use to "
+                "it"
             )
         return GreedyDecoder(vocabulary)
     model = read_arpa(wanted, vocabulary) if wanted else None

@@ -13,11 +13,33 @@ import transformers
 from torch.nn.utils import parametrize
 
 from streamer.errors import ModelError
+from streamer.messages import SAMPLE_RATE
 from streamer.recognition.accelerators import default_threads
+from streamer.recognition.checkpoint_files import VOCABULARY, sampling_rate
 
 if TYPE_CHECKING:
     from streamer.messages import Samples
     from streamer.recognition.checkpoints import Checkpoint
+
+
+def hears_waveform(checkpoint: Checkpoint) -> bool:
+    """Whether `load_model` and the checkpoint's small files tell all of a CTC model.
+
+    That is so for convolutions over samples at 16 kHz and letters in a `vocab.json`.
+    """
+    if not (checkpoint.folder / VOCABULARY).is_file():
+        return False
+    with quiet():
+        try:
+            config = transformers.AutoConfig.from_pretrained(
+                str(checkpoint.folder), local_files_only=True, trust_remote_code=False
+            )
+        except Exception:  # `load_model` tells what is wrong with it
+            return True
+    if type(config) not in transformers.MODEL_FOR_CTC_MAPPING:
+        return True
+    own_rate = sampling_rate(checkpoint.folder) == SAMPLE_RATE
+    return hasattr(config, "conv_kernel") and own_rate and not getattr(config, "add_adapter", False)
 
 
 def load_model(checkpoint: Checkpoint, *, new_head: int | None = None) -> Any:

@@ -67,6 +67,8 @@ class Writing:
 class Moonshine:
     """A loaded model: immutable, and shared by threads."""
 
+    accelerator, preview_ms, longest_s = "cpu", 0, 0
+
     def __init__(
         self,
         folder: Path,

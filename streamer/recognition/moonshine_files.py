@@ -82,7 +82,7 @@ class Tokenizer:
     """What each token spells, read from a `tokenizer.bin`."""
 
     def __init__(self, path: Path) -> None:
-        self._pieces = _read_pieces(path.read_bytes())
+        self._pieces = read_pieces(path.read_bytes())
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -140,7 +140,7 @@ class Tokenizer:
         return frozenset(i for i, piece in enumerate(self._pieces) if piece.startswith(mark))
 
 
-def _read_pieces(data: bytes) -> list[bytes]:
+def read_pieces(data: bytes) -> list[bytes]:
     """Each piece follows its length: one byte, or from 128 on two, of which the first is marked."""
     pieces, at = [], 0
     while at < len(data):

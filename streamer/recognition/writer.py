@@ -1,12 +1,13 @@
-"""Two ears: Moonshine writes, and the embedded SEW follows.
+"""Two ears: Moonshine, or another writer, writes, and the embedded SEW follows.
 
-window ─┬─ Moonshine ──► words, with probabilities
-        └─ SEW ────────► emission: when they were said, and whether it was speech
+window ─┬─ writer ──► words, with probabilities
+        └─ SEW ─────► emission: when they were said, and whether it was speech
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from streamer.core.writer_hypothesis import WriterRules
     from streamer.messages import LogProbs, Samples, Window
     from streamer.recognition.ctc_recognizer import CtcRecognizer
-    from streamer.recognition.moonshine import Moonshine, Writing
+    from streamer.recognition.moonshine import Writing
 
 _STEP = SAMPLE_RATE // 50
 _SHAPE = WindowShape(
@@ -33,6 +34,8 @@ _SHAPE = WindowShape(
 )
 """A writer needs the words around a word. Where 500 ms of silence end an utterance, 107 of those
 684 words are wrong, at 600 ms 102, at 700 ms 101, at 800 ms 99, and 98 in whole clips."""
+_AROUND_S = -(-2 * _SHAPE.context // SAMPLE_RATE)
+"""What a window may hold around its utterance, on both sides."""
 _PREVIEW_TAIL = 3 * SAMPLE_RATE // 10
 """Zeros behind a preview: half of what is made up at its edge goes away."""
 _ROOM, _ROOM_LEVEL = SAMPLE_RATE // 5, np.float32(1e-3)
@@ -48,6 +51,39 @@ behind its last word. Of 700 clips none is; of 95 utterances that were cut in th
 one was, and twelve words with it."""
 
 
+class Writer(Protocol):
+    """What writes: `Moonshine`, `TorchWriter` or `CtcWriter`; immutable, and shared by threads."""
+
+    @property
+    def accelerator(self) -> str:
+        """Where it computes: `cpu`, `cuda` or `mps`."""
+
+    @property
+    def preview_ms(self) -> int:
+        """How far apart previews must be for the machine to keep up; 0 where it always does."""
+
+    @property
+    def longest_s(self) -> int:
+        """How much audio a window may have, in seconds; 0 for any."""
+
+    def write(
+        self,
+        samples: Samples,
+        draft: Sequence[int] = (),
+        *,
+        cut: bool = False,
+        at_least: int = 0,
+    ) -> Writing:
+        """Write down what is said in a window.
+
+        Args:
+            samples: shape (n,), at 16 kHz.
+            draft: tokens that are expected; they change nothing but the time.
+            cut: whether the window may end inside a sentence.
+            at_least: so many tokens there are before the text may end.
+        """
+
+
 class WriterRecognizer:
     """See `streamer.recognition.Recognizer`.
 
@@ -57,25 +93,34 @@ class WriterRecognizer:
         name: what the model is called.
         settings: that it was loaded with.
         rules: how live text is made of its words.
+        previewer: another writer, for what is still being spoken.
 
     Attributes:
         model: what its hypotheses know of it.
+        accelerator: where the writer computes.
+        shape: which windows it wants.
     """
-
-    accelerator = "cpu"
-    shape = _SHAPE
 
     uses_language_model = False
 
     def __init__(
         self,
-        writer: Moonshine,
+        writer: Writer,
         follower: CtcRecognizer,
         name: str,
         settings: Settings,
         rules: WriterRules,
+        previewer: Writer | None = None,
     ) -> None:
         self.name = name
+        self.accelerator = writer.accelerator
+        self._previewer = previewer or writer
+        longest = min((w.longest_s for w in (writer, self._previewer) if w.longest_s), default=0)
+        self.shape = replace(
+            _SHAPE,
+            preview_ms=self._previewer.preview_ms,
+            longest_s=longest and longest - _AROUND_S,
+        )
         self.hotwords, self.lm = settings.hotwords, settings.lm
         self.model = WriterModel(follower.vocabulary, follower.grid, rules)
         self._slide_after = rules.slide_after_ms * SAMPLE_RATE // 1000
@@ -101,13 +146,17 @@ class WriterRecognizer:
                 return Reading(emission, ())  # whatever is written of it would not be believed
         if preview:
             tailed = _followed_by(samples, _PREVIEW_TAIL)
-            return Reading(emission, self._writer.write(tailed, window.draft, cut=True).words)
+            return Reading(emission, self._previewer.write(tailed, window.draft, cut=True).words)
         assert emission is not None
         heard = sum(len(word.text) for word in decode(emission, self._follower.vocabulary))
-        writing = self._writer.write(samples, window.draft)
+        # Another model's tokens would mean other words.
+        draft = window.draft if self._previewer is self._writer else ()
+        writing = self._writer.write(samples, draft)
         if heard >= _MISSED_LETTERS and _letters(writing) < _MISSED_SHARE * heard:
             again = self._writer.write(_in_room(samples))
             writing = max(writing, again, key=_letters)
+            if writing is again:  # its times count from the noise
+                return Reading(emission, tuple(replace(w, span=None) for w in writing.words))
         elif writing.end_probability < _SURE_END:
             writing = self._written_to_its_end(samples, writing, emission)
         return Reading(emission, writing.words)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import SettingsError
-from streamer.messages import Final, Word
+from streamer.messages import Final, Word, spaced
 from streamer.sinks.lines import to_object
 
 LINE_CHARACTERS = 42
@@ -170,9 +170,9 @@ def _cost(group: Sequence[Word], after: Word | None) -> float:
 def _lines(words: Sequence[str]) -> tuple[str, ...] | None:
     """The words on one line or, as evenly as possible, on two; None if they do not fit."""
     if _fits(words):
-        return (" ".join(words),)
+        return (spaced(words),)
     splits = [
-        (" ".join(words[:at]), " ".join(words[at:]))
+        (spaced(words[:at]), spaced(words[at:]))
         for at in range(1, len(words))
         if _fits(words[:at]) and _fits(words[at:])
     ]
