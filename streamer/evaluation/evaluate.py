@@ -1,10 +1,9 @@
 """`streamer eval`: how right, how soon, how stable and at what cost, beside other policies.
 
 Each recording is heard offline, every clip in one piece, and then live by each policy in turn:
-the same recognizer, the same voice detection, one machine, one run. pocketsphinx, where it is
-named, is measured against what it hears offline itself. Live, the microphone stays
-open after the last word, so that its final too has to wait for the silence. Case and punctuation
-do not count. Delays and stability are defined in `streamer.evaluation.delays`; in addition
+the same recognizer, the same voice detection, one machine, one run. Live, the microphone stays open
+after the last word, so that its final too has to wait for the silence. Case and punctuation do not
+count. Delays and stability are defined in `streamer.evaluation.delays`; in addition
 
     WER, CER offline   one call for each clip. A CTC model's is read greedily; where a language
                        model helps to read, with that besides
@@ -40,7 +39,6 @@ from streamer.evaluation.calibration import Confidence
 from streamer.evaluation.delays import Delays, TimedWord, percentiles, timed_words
 from streamer.evaluation.metrics import error_rates, scored
 from streamer.evaluation.padding import AROUND, faint_noise, in_quiet_room
-from streamer.evaluation.pocketsphinx import Pocketsphinx, SphinxDecoder
 from streamer.evaluation.simulation import Policy, RealClock, VirtualClock, simulate
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Event, Final
@@ -55,8 +53,6 @@ if TYPE_CHECKING:
 
 OURS = "streamer"
 NAMES = (OURS, *POLICIES)
-SPHINX = "pocketsphinx"
-"""Another engine, measured where it is named."""
 PAUSE_S = 0.5
 """Longer ones between words are no speech."""
 
@@ -224,7 +220,7 @@ def evaluate(
     if lacking := [name for name in policies if name in NAMES and name not in possible]:
         raise SettingsError(
             f"{lacking[0]} joins the frames of a CTC model, and {recognizer.name} is none; "
-            f"choose from {', '.join((*possible, SPHINX))}"
+            f"choose from {', '.join(possible)}"
         )
     if is_ctc(recognizer):
         decoder = recognizer.decoder
@@ -236,8 +232,7 @@ def evaluate(
         ours = greedy = Offline(partial(_written, recognizer=recognizer, settings=settings))
     evaluation = Evaluation(recognizer.name, ours, greedy)
     for name in policies:
-        offline = Offline(SphinxDecoder().whole) if name == SPHINX else ours
-        evaluation.policies[name] = Figures(offline)
+        evaluation.policies[name] = Figures(ours)
     hangover_ms = settings.hangover_ms or recognizer.shape.hangover_ms
     for recording in recordings:
         clips = [_load(clip) for clip in recording.clips]
@@ -252,15 +247,12 @@ def evaluate(
         progress("offline", len(audio) / SAMPLE_RATE)
         audio = np.concatenate((audio, faint_noise(audio, SAMPLE_RATE * hangover_ms // 500)))
         for name, figures in evaluation.policies.items():
-            if figures.offline is not ours:
-                figures.offline.take(clips)
             clock = RealClock() if real_pace else VirtualClock()
             policy: Policy
             if name == OURS:
                 policy = Transcriber(recognizer, SAMPLE_RATE, settings, now=clock.now)
             else:
-                kind = Pocketsphinx if name == SPHINX else POLICIES[name]
-                policy = kind(recognizer, SAMPLE_RATE, settings, clock.now)
+                policy = POLICIES[name](recognizer, SAMPLE_RATE, settings, clock.now)
             cpu = time.process_time()
             events: list[Event] = simulate(policy, clock, audio, SAMPLE_RATE)
             figures.cpu_s += time.process_time() - cpu

@@ -16,8 +16,7 @@ from rich.table import Table
 
 from streamer.corpora.recordings import find_recordings
 from streamer.errors import SettingsError
-from streamer.evaluation.evaluate import NAMES, SPHINX, Evaluation, evaluate, policies_for
-from streamer.evaluation.pocketsphinx import SphinxDecoder
+from streamer.evaluation.evaluate import NAMES, Evaluation, evaluate, policies_for
 from streamer.recognition import load_recognizer, resolve
 
 if TYPE_CHECKING:
@@ -44,11 +43,8 @@ def eval_command(
         SettingsError: a policy that is unknown or does not work with the model, a report that
             cannot be written, or a package that is needed for it and not here.
     """
-    known = (*NAMES, SPHINX)
-    if unknown := [name for name in policies or () if name not in known]:
-        raise SettingsError(f"no policy {unknown[0]!r}; choose from {', '.join(known)}")
-    if SPHINX in (policies or ()):
-        SphinxDecoder()  # raises now, not after minutes of measuring
+    if unknown := [name for name in policies or () if name not in NAMES]:
+        raise SettingsError(f"no policy {unknown[0]!r}; choose from {', '.join(NAMES)}")
     if report:
         _prepare(report)
     recordings = find_recordings(place, join=join)[:limit]
