@@ -1,9 +1,11 @@
 """`streamer eval`: how right, how soon, how stable and at what cost, beside other policies.
 
 Each recording is heard offline, every clip in one piece, and then live by each policy in turn:
-the same recognizer, the same voice detection, one machine, one run. Live, the microphone stays open
-after the last word, so that its final too has to wait for the silence. Case and punctuation do not
-count. Delays and stability are defined in `streamer.evaluation.delays`; in addition
+the same recognizer, the same voice detection, one machine, one run. A rival, where it is named,
+hears the same audio with a voice detection of its own, and is measured against what it hears
+offline itself. Live, the microphone stays open after the last word, so that its final too has to
+wait for the silence. Case and punctuation do not count. Delays and stability are defined in
+`streamer.evaluation.delays`; in addition
 
     WER, CER offline   one call for each clip. A CTC model's is read greedily; where a language
                        model helps to read, with that besides
@@ -34,10 +36,12 @@ from streamer.core.resample import Resampler
 from streamer.corpora.layouts import Clip
 from streamer.corpora.recordings import Recording
 from streamer.errors import SettingsError
+from streamer.evaluation.aligning import Aligner
 from streamer.evaluation.baselines import POLICIES, FrameBaseline, is_ctc, whole_window
 from streamer.evaluation.calibration import Confidence
 from streamer.evaluation.delays import Delays, TimedWord, percentiles, timed_words
 from streamer.evaluation.metrics import error_rates, scored
+from streamer.evaluation.moonshine_voice import RIVALS, Library, MoonshineVoice
 from streamer.evaluation.padding import AROUND, faint_noise, in_quiet_room
 from streamer.evaluation.simulation import Policy, RealClock, VirtualClock, simulate
 from streamer.live import Transcriber
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
 
 OURS = "streamer"
 NAMES = (OURS, *POLICIES)
+"""Those on the same recognizer. `RIVALS` run where they are named."""
 PAUSE_S = 0.5
 """Longer ones between words are no speech."""
 
@@ -89,6 +94,9 @@ class Figures:
 
     offline: Offline
     """Its engine's."""
+    settles: bool
+    """Whether it calls words stable before the final. Where it does not, how soon, how rightly and
+    how many are has no answer."""
     delays: Delays = field(default_factory=Delays)
     texts: list[str] = field(default_factory=list)
     """The concatenated finals of each recording, as scored."""
@@ -158,18 +166,18 @@ class Evaluation:
         offline = error_rates(self.clip_references, figures.offline.clip_texts)
         live = error_rates(self.references, figures.texts)
         delays = figures.delays
-        stable = delays.stable_early_share
+        stable = delays.stable_early_share if figures.settles else None
         return {
             "offline_wer": round(offline.wer, 4),
             "wer": round(live.wer, 4),
             "delta": round(live.wer - offline.wer, 4),
             "disagreement": round(disagreement(figures.offline.texts, figures.texts), 4),
             "word_delay": percentiles(delays.word),
-            "settle_delay": percentiles(delays.settle),
+            "settle_delay": percentiles(delays.settle if figures.settles else []),
             "final_delay": percentiles(delays.final),
             "first_word_delay": percentiles(delays.first_word),
             "upwr": round(delays.upwr, 4),
-            "retracted": round(delays.retracted_share, 4),
+            "retracted": round(delays.retracted_share, 4) if figures.settles else None,
             "stable_early": None if stable is None else round(stable, 4),
             "cost": self._cost(figures.cpu_s),
         }
@@ -220,7 +228,7 @@ def evaluate(
     if lacking := [name for name in policies if name in NAMES and name not in possible]:
         raise SettingsError(
             f"{lacking[0]} joins the frames of a CTC model, and {recognizer.name} is none; "
-            f"choose from {', '.join(possible)}"
+            f"choose from {', '.join((*possible, *RIVALS))}"
         )
     if is_ctc(recognizer):
         decoder = recognizer.decoder
@@ -231,8 +239,14 @@ def evaluate(
     else:
         ours = greedy = Offline(partial(_written, recognizer=recognizer, settings=settings))
     evaluation = Evaluation(recognizer.name, ours, greedy)
+    aligner = Aligner(recognizer)
+    libraries = {name: Library(RIVALS[name]) for name in policies if name in RIVALS}
     for name in policies:
-        evaluation.policies[name] = Figures(ours)
+        offline = ours
+        if name in libraries:
+            offline = Offline(partial(_by_rival, library=libraries[name], aligner=aligner))
+        settles = name == OURS or (name in POLICIES and POLICIES[name].settles)
+        evaluation.policies[name] = Figures(offline, settles)
     hangover_ms = settings.hangover_ms or recognizer.shape.hangover_ms
     for recording in recordings:
         clips = [_load(clip) for clip in recording.clips]
@@ -247,10 +261,14 @@ def evaluate(
         progress("offline", len(audio) / SAMPLE_RATE)
         audio = np.concatenate((audio, faint_noise(audio, SAMPLE_RATE * hangover_ms // 500)))
         for name, figures in evaluation.policies.items():
+            if figures.offline is not ours:
+                figures.offline.take(clips)
             clock = RealClock() if real_pace else VirtualClock()
             policy: Policy
             if name == OURS:
                 policy = Transcriber(recognizer, SAMPLE_RATE, settings, now=clock.now)
+            elif name in libraries:
+                policy = MoonshineVoice(libraries[name], SAMPLE_RATE, clock.now)
             else:
                 policy = POLICIES[name](recognizer, SAMPLE_RATE, settings, clock.now)
             cpu = time.process_time()
@@ -308,3 +326,7 @@ def _written(samples: Samples, recognizer: Recognizer, settings: Settings) -> li
     [reading] = recognizer.recognize([window])
     final = recognizer.hypothesis(settings).close(window, reading)
     return [timed for word in final.words for timed in timed_words(word.word, word.start, word.end)]
+
+
+def _by_rival(samples: Samples, library: Library, aligner: Aligner) -> list[TimedWord]:
+    return aligner.words(library.whole(samples), samples)

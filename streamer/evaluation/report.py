@@ -17,6 +17,7 @@ from rich.table import Table
 from streamer.corpora.recordings import find_recordings
 from streamer.errors import SettingsError
 from streamer.evaluation.evaluate import NAMES, Evaluation, evaluate, policies_for
+from streamer.evaluation.moonshine_voice import RIVALS
 from streamer.recognition import load_recognizer, resolve
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def eval_command(
         SettingsError: a policy that is unknown or does not work with the model, a report that
             cannot be written, or a package that is needed for it and not here.
     """
-    if unknown := [name for name in policies or () if name not in NAMES]:
-        raise SettingsError(f"no policy {unknown[0]!r}; choose from {', '.join(NAMES)}")
+    known = (*NAMES, *RIVALS)
+    if unknown := [name for name in policies or () if name not in known]:
+        raise SettingsError(f"no policy {unknown[0]!r}; choose from {', '.join(known)}")
     if report:
         _prepare(report)
     recordings = find_recordings(place, join=join)[:limit]
@@ -112,9 +114,12 @@ def _calibration(figures: dict[str, Any]) -> str:
     return "–" if error is None else f"{error:.3f}"
 
 
-def _stable_early(figures: dict[str, Any]) -> str:
-    share = figures["stable_early"]
-    return "–" if share is None else f"{share:.1%}"
+def _share(name: str) -> Callable[[dict[str, Any]], str]:
+    def show(figures: dict[str, Any]) -> str:
+        share = figures[name]
+        return "–" if share is None else f"{share:.1%}"
+
+    return show
 
 
 _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
@@ -127,8 +132,8 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("final delay", _delay("final_delay")),
     ("first word", _delay("first_word_delay")),
     ("UPWR", lambda f: f"{f['upwr']:.2f}"),
-    ("retracted", lambda f: f"{f['retracted']:.1%}"),
-    ("stable early", _stable_early),
+    ("retracted", _share("retracted")),
+    ("stable early", _share("stable_early")),
     ("cost", lambda f: f"{f['cost']:.3f}"),
     ("calibration", _calibration),
 )
