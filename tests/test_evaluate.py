@@ -76,6 +76,9 @@ def test_the_summary_has_the_figures_that_are_promised(evaluation):
     for name, figures in summary["policies"].items():
         rates = {"offline_wer", "wer", "delta", "disagreement", "upwr", "retracted", "cost"}
         rates |= {"stable_early"}
+        assert all(
+            set(figures.pop(f"word_{side}_error")) == {"p50", "p95"} for side in ("start", "end")
+        )
         if name == "streamer":  # which alone tells confidences
             rates |= {"calibration_error", "mean_confidence", "words_right"}
         assert set(figures) == delays | rates
@@ -190,6 +193,20 @@ def test_a_writer_has_the_same_figures_but_those_of_frames(written):
     assert ours["words_right"] > 0.8
 
 
+def test_final_words_begin_and_end_near_where_the_transcript_is_aligned(written, evaluation):
+    for found in (written, evaluation):
+        summary = found.summary()["policies"]
+        for side in ("start", "end"):
+            error = summary["streamer"][f"word_{side}_error"]
+            assert 0 <= error["p50"] <= 0.06
+            assert error["p50"] <= error["p95"] < 0.6
+        times = found.policies["streamer"].word_times
+        said = sum(len(text.split()) for text in found.references)
+        assert 0.5 * said < len(times.start) == len(times.end) <= said
+        # Policies that tell no times have no errors.
+        assert summary["growing-buffer"]["word_end_error"] == {"p50": None, "p95": None}
+
+
 def test_a_clip_is_written_as_its_final_would_be(written, writer, clips):
     samples, _ = read_audio(clips[1].path)
     window = Window(0, 0, samples, 0, len(samples), "final", False, False, len(samples))
@@ -222,6 +239,8 @@ def test_clips_that_are_joined_are_one_recording_and_as_many_references(recogniz
     assert joined.references == [" ".join(joined.clip_references)]
     assert list(summary["policies"]) == ["streamer"]
     delays = joined.policies["streamer"].delays
+    assert joined.policies["streamer"].word_times.end
+    assert np.median(joined.policies["streamer"].word_times.end) < 0.1
     # The second clip's words are timed from the beginning of the whole.
     assert len(delays.word) > len(joined.offline.texts[0].split()) / 2
     assert all(-0.5 < delay < 4 for delay in delays.word)

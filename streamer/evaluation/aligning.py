@@ -8,7 +8,11 @@ what the network itself hears too early or too late.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from rapidfuzz.distance import Levenshtein
 
 from streamer.config import EMBEDDED_MODEL, NO_LM, Settings
 from streamer.core.word_times import word_frames
@@ -19,7 +23,7 @@ from streamer.messages import SAMPLE_RATE
 from streamer.recognition import load_recognizer
 
 if TYPE_CHECKING:
-    from streamer.messages import Samples
+    from streamer.messages import Samples, Word
     from streamer.recognition import Recognizer
     from streamer.recognition.ctc_recognizer import CtcRecognizer
 
@@ -43,9 +47,39 @@ class Aligner:
         written = text.split()
         emission = self._network.log_probs(in_quiet_room(samples, grid))
         frames = word_frames(written, emission, self._network.vocabulary)
-        first, hop_s = -AROUND / SAMPLE_RATE, grid.hop / SAMPLE_RATE
+
+        def seconds(frame: int) -> float:
+            return min(max(0, frame * grid.hop - AROUND), len(samples)) / SAMPLE_RATE
+
         return [
             timed
             for word, (start, end) in zip(written, frames, strict=True)
-            for timed in timed_words(word, first + start * hop_s, first + end * hop_s)
+            for timed in timed_words(word, seconds(start), seconds(end))
         ]
+
+
+@dataclass(slots=True)
+class WordTimeErrors:
+    """How far final words begin and end from where they were said; seconds, one entry a word."""
+
+    start: list[float] = field(default_factory=list)
+    end: list[float] = field(default_factory=list)
+
+    def take(self, said: Sequence[TimedWord], words: Sequence[Word]) -> None:
+        """Add the final words of one recording, of which those that are right count.
+
+        Args:
+            said: what was said, in order. Digits have no letters that could be aligned, and do not
+                count.
+            words: in order; one that `scored` parts counts as so many.
+        """
+        timed = [part for word in words for part in timed_words(word.word, word.start, word.end)]
+        blocks = Levenshtein.opcodes([w.text for w in said], [w.text for w in timed])
+        for block in blocks:
+            if block.tag != "equal":
+                continue
+            true = said[block.src_start : block.src_end]
+            for truth, word in zip(true, timed[block.dest_start : block.dest_end], strict=True):
+                if not any(letter.isnumeric() for letter in truth.text):
+                    self.start.append(abs(word.start - truth.start))
+                    self.end.append(abs(word.end - truth.end))

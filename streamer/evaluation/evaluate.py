@@ -15,6 +15,8 @@ wait for the silence. Case and punctuation do not count. Delays and stability ar
     cost               CPU seconds (process, all threads) for a second of speech
     calibration        of our policy, which alone tells confidences: the expected calibration error
                        of its final words, see `streamer.evaluation.calibration`
+    word times         how far the right ones of our final words begin and end from where a forced
+                       alignment of the transcript has them, see `streamer.evaluation.aligning`
     as files           WER and cost of our policy without previews, as `streamer transcribe` hears a
                        file; and how many recordings have another text than live, to the letter
 """
@@ -36,7 +38,7 @@ from streamer.core.resample import Resampler
 from streamer.corpora.layouts import Clip
 from streamer.corpora.recordings import Recording
 from streamer.errors import SettingsError
-from streamer.evaluation.aligning import Aligner
+from streamer.evaluation.aligning import Aligner, WordTimeErrors
 from streamer.evaluation.baselines import POLICIES, FrameBaseline, is_ctc, whole_window
 from streamer.evaluation.calibration import Confidence
 from streamer.evaluation.delays import Delays, TimedWord, percentiles, timed_words
@@ -101,6 +103,7 @@ class Figures:
     texts: list[str] = field(default_factory=list)
     """The concatenated finals of each recording, as scored."""
     confidence: Confidence = field(default_factory=Confidence)
+    word_times: WordTimeErrors = field(default_factory=WordTimeErrors)
     cpu_s: float = 0.0
     busy_s: float = 0.0
 
@@ -176,6 +179,8 @@ class Evaluation:
             "settle_delay": percentiles(delays.settle if figures.settles else []),
             "final_delay": percentiles(delays.final),
             "first_word_delay": percentiles(delays.first_word),
+            "word_start_error": percentiles(figures.word_times.start),
+            "word_end_error": percentiles(figures.word_times.end),
             "upwr": round(delays.upwr, 4),
             "retracted": round(delays.retracted_share, 4) if figures.settles else None,
             "stable_early": None if stable is None else round(stable, 4),
@@ -258,6 +263,7 @@ def evaluate(
         if greedy is not ours:
             greedy.take(clips)
         evaluation.speech_s += _speech_s(ours.words)
+        said = _said(recording.clips, clips, aligner)
         progress("offline", len(audio) / SAMPLE_RATE)
         audio = np.concatenate((audio, faint_noise(audio, SAMPLE_RATE * hangover_ms // 500)))
         for name, figures in evaluation.policies.items():
@@ -281,6 +287,7 @@ def evaluate(
             figures.texts.append(scored(text))
             words = [word for final in finals for word in final.words]
             figures.confidence.take(evaluation.references[-1], words)
+            figures.word_times.take(said, words)
             if name == OURS:
                 cpu = time.process_time()
                 as_file = _without_previews(audio, recognizer, settings)
@@ -303,6 +310,17 @@ def _speech_s(words: Sequence[TimedWord]) -> float:
     spoken = sum(word.end - word.start for word in words)
     pauses = (after.start - before.end for before, after in pairwise(words))
     return spoken + sum(pause for pause in pauses if 0 < pause <= PAUSE_S)
+
+
+def _said(clips: Sequence[Clip], audio: Sequence[Samples], aligner: Aligner) -> list[TimedWord]:
+    """The words of the transcripts where they were said, in seconds of the recording."""
+    words: list[TimedWord] = []
+    start = 0.0
+    for clip, samples in zip(clips, audio, strict=True):
+        found = aligner.words(scored(clip.text), samples)
+        words += [TimedWord(w.text, start + w.start, start + w.end) for w in found]
+        start += len(samples) / SAMPLE_RATE
+    return words
 
 
 def _load(clip: Clip) -> Samples:

@@ -109,6 +109,16 @@ def _delay(name: str) -> Callable[[dict[str, Any]], str]:
     return show
 
 
+def _milliseconds(name: str) -> Callable[[dict[str, Any]], str]:
+    def show(figures: dict[str, Any]) -> str:
+        error = figures[name]
+        if error["p50"] is None:
+            return "–"
+        return f"{1000 * error['p50']:.0f}/{1000 * error['p95']:.0f}"
+
+    return show
+
+
 def _calibration(figures: dict[str, Any]) -> str:
     error = figures.get("calibration_error")
     return "–" if error is None else f"{error:.3f}"
@@ -131,6 +141,8 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("settle delay", _delay("settle_delay")),
     ("final delay", _delay("final_delay")),
     ("first word", _delay("first_word_delay")),
+    ("word begins off", _milliseconds("word_start_error")),
+    ("word ends off", _milliseconds("word_end_error")),
     ("UPWR", lambda f: f"{f['upwr']:.2f}"),
     ("retracted", _share("retracted")),
     ("stable early", _share("stable_early")),
