@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from streamer.corpora.recordings import find_recordings
 from streamer.errors import SettingsError
-from streamer.evaluation.evaluate import NAMES, Evaluation, evaluate, policies_for
+from streamer.evaluation.evaluate import NAMES, OURS, Evaluation, evaluate, policies_for
 from streamer.evaluation.moonshine_voice import RIVALS
 from streamer.recognition import load_recognizer, resolve
 
@@ -82,21 +82,48 @@ def eval_command(
 
 
 def _print(summary: dict[str, Any]) -> None:
-    table = Table(
-        title=f"{summary['model']}: {_counted(summary['files'])}, {summary['seconds']:.0f} s\n"
-        f"{_offline(summary)}{_as_files(summary)}",
-        caption="delays in seconds: median / 95 %; cost in CPU seconds for a second of speech\n"
-        "a word is stable early that a partial had as stable (finals of over 4 s)",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+    console = Console(highlight=False, markup=False)
+    console.print(
+        f"{summary['model']}: {_counted(summary['files'])}, {summary['seconds']:.0f} s\n"
+        f"{_offline(summary)}{_as_files(summary)}\n"
     )
-    # A column for each policy: so it fits into eighty characters.
-    table.add_column("", no_wrap=True)
-    for name in summary["policies"]:
-        table.add_column(name.replace("-", " "), justify="right")
+    for names in _parted(summary["policies"], console.width):
+        console.print(_table({name: summary["policies"][name] for name in names}), "")
+    console.print(
+        "delays in seconds, errors of word times in milliseconds: median/95 %\n"
+        "–: the policy tells nothing of it; cost: CPU seconds for a second of speech\n"
+        "a word is stable early that a partial had as stable (finals of over 4 s)"
+    )
+
+
+def _table(policies: Mapping[str, dict[str, Any]]) -> Table:
+    """A row for each figure and a column for each policy, as wide as its figures."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True, width=_HEADINGS)
+    for name, figures in policies.items():
+        table.add_column(name.replace("-", " "), justify="right", width=_width(name, figures))
     for heading, show in _FIGURES:
-        table.add_row(heading, *(show(figures) for figures in summary["policies"].values()))
-    Console().print(table)
+        table.add_row(heading, *map(show, policies.values()))
+    return table
+
+
+def _parted(policies: Mapping[str, dict[str, Any]], width: int) -> list[list[str]]:
+    """The policies whose columns stand beside each other; ours stands first in each part."""
+    parts: list[list[str]] = [[]]
+    free = room = width - _HEADINGS
+    for name, figures in policies.items():
+        needed = _width(name, figures) + _BETWEEN
+        if needed > free and parts[-1] not in ([], [OURS]):
+            parts.append([OURS] if OURS in parts[0] else [])
+            free = room - sum(_width(other, policies[other]) + _BETWEEN for other in parts[-1])
+        parts[-1].append(name)
+        free -= needed
+    return parts
+
+
+def _width(name: str, figures: dict[str, Any]) -> int:
+    """Of a policy's column: its name may be broken at hyphens, its figures nowhere."""
+    return max(map(len, [*name.split("-"), *(show(figures) for _, show in _FIGURES)]))
 
 
 def _delay(name: str) -> Callable[[dict[str, Any]], str]:
@@ -141,14 +168,17 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("settle delay", _delay("settle_delay")),
     ("final delay", _delay("final_delay")),
     ("first word", _delay("first_word_delay")),
-    ("word begins off", _milliseconds("word_start_error")),
-    ("word ends off", _milliseconds("word_end_error")),
+    ("start error, ms", _milliseconds("word_start_error")),
+    ("end error, ms", _milliseconds("word_end_error")),
     ("UPWR", lambda f: f"{f['upwr']:.2f}"),
     ("retracted", _share("retracted")),
     ("stable early", _share("stable_early")),
     ("cost", lambda f: f"{f['cost']:.3f}"),
     ("calibration", _calibration),
 )
+_HEADINGS = max(len(heading) for heading, _ in _FIGURES)
+_BETWEEN = 2
+"""Columns of a terminal between two of the table: its padding and its divider."""
 
 
 def _prepare(folder: Path) -> None:
