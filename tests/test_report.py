@@ -74,7 +74,10 @@ def test_a_report_is_a_page_with_two_plots(manifest, run, tmp_path):
     code, _, errors = run(manifest, "--policies", "streamer", "--report", folder)
     assert code == 0, errors
     page = (folder / "index.md").read_text()
-    assert "| streamer |" in page
+    assert "| | streamer |" in page
+    for name in ("WER live", "start error, ms", "cost"):
+        [row] = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
+        assert row.count("|") == 3
     for plot in ("delays.svg", "tradeoff.svg"):
         assert f"({plot})" in page
         assert ElementTree.parse(folder / plot).getroot().tag.endswith("svg")
