@@ -263,8 +263,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--policies",
         type=_names,
         metavar="NAMES",
-        help="which policies to compare, parted by commas (default: all on the same weights; "
-        "pocketsphinx, another engine, where it is named)",
+        help="which policies to compare, parted by commas (default: all on the same model; "
+        "moonshine-voice, another program, where it is named)",
     )
     evaluate.add_argument("--limit", type=_positive, metavar="N", help="only the first N")
     evaluate.add_argument(

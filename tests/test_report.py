@@ -8,6 +8,7 @@ import soundfile
 from conftest import RECORDING
 
 from streamer import cli
+from streamer.evaluation import report
 from streamer.evaluation.evaluate import NAMES
 
 PART_S = 5
@@ -73,7 +74,10 @@ def test_a_report_is_a_page_with_two_plots(manifest, run, tmp_path):
     code, _, errors = run(manifest, "--policies", "streamer", "--report", folder)
     assert code == 0, errors
     page = (folder / "index.md").read_text()
-    assert "| streamer |" in page
+    assert "| | streamer |" in page
+    for name in ("WER live", "start error, ms", "cost"):
+        [row] = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
+        assert row.count("|") == 3
     for plot in ("delays.svg", "tradeoff.svg"):
         assert f"({plot})" in page
         assert ElementTree.parse(folder / plot).getroot().tag.endswith("svg")
@@ -107,3 +111,50 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(
     assert (exit_code, told) == (code, "")
     [line] = errors.splitlines()
     assert said in line
+
+
+def figures(seed):
+    """Of a policy, as a summary has them; all different."""
+    delay = {"p50": seed + 0.25, "p95": seed + 10.25}
+    rates = dict.fromkeys(("offline_wer", "wer", "delta", "disagreement", "upwr", "cost"), seed)
+    unknown = {"p50": None, "p95": None}
+    return (
+        dict.fromkeys(("word_delay", "final_delay", "first_word_delay"), delay)
+        | dict.fromkeys(("settle_delay", "word_start_error", "word_end_error"), unknown)
+        | rates
+        | {"retracted": None, "stable_early": None}
+    )
+
+
+@pytest.mark.parametrize(("columns", "parts"), [(80, 2), (120, 1), (45, 6)])
+def test_a_table_that_is_too_wide_is_parted_and_no_figure_is_cut(
+    capsys, monkeypatch, columns, parts
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    names = (*NAMES, "moonshine-voice", "moonshine-voice-lean")
+    policies = {name: figures(number) for number, name in enumerate(names)}
+    offline = {"wer": 0.1, "cer": 0.1}
+    report._print(
+        {"model": "a model", "files": 2, "seconds": 9, "offline": offline, "policies": policies}
+    )
+    told = capsys.readouterr().out
+    assert "…" not in told
+    assert max(map(len, told.splitlines())) <= columns
+    rows = [line.split() for line in told.splitlines() if line.startswith("word delay")]
+    assert len(rows) == parts
+    # Ours stands first in each part, and every other once.
+    assert {row[2] for row in rows} == {"0.25/10.25"}
+    others = [cell for row in rows for cell in row[3:]]
+    assert others == [f"{number}.25/{number + 10}.25" for number in range(1, len(names))]
+
+
+def test_what_a_policy_does_not_tell_is_a_dash(capsys):
+    offline = {"wer": 0.1, "cer": 0.1}
+    policies = {"growing-buffer": figures(1)}
+    report._print(
+        {"model": "a model", "files": 1, "seconds": 9, "offline": offline, "policies": policies}
+    )
+    rows = capsys.readouterr().out.splitlines()
+    for name in ("settle delay", "start error, ms", "end error, ms", "retracted", "stable early"):
+        [row] = [row for row in rows if row.startswith(name)]
+        assert row.split()[-1] == "–"

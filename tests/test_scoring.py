@@ -52,21 +52,6 @@ def test_a_language_model_that_knows_the_sentences_stands_beside(sentences, tmp_
         assert with_model < plain
 
 
-def test_pocketsphinx_stands_beside_on_recorded_speech(sentences, tmp_path, capsys):
-    pytest.importorskip("pocketsphinx")
-    said = synthesis.flite("THE DOG RAN HOME", random.Random(0))
-    clip = corpus.Clip(said.samples, "THE DOG RAN HOME", said.voice)
-    corpus.write_shard(tmp_path, "heldout-test-other-000", [clip])
-    options = ("--corpus", tmp_path, "--text", sentences, "--pocketsphinx")
-    heading, _, recorded, synthesized = table(capsys, *options)
-    assert heading[-1] == "pocketsphinx"
-    assert recorded[0] == scoring.HELD_OUT["test-other"]
-    wer, cer = map(float, recorded[-1].split(","))
-    assert cer >= 0
-    assert 0 <= wer < 1
-    assert synthesized[-1] == "–"
-
-
 def test_of_a_set_the_clips_that_nothing_is_fitted_on_can_be_written_alone(tmp_path):
     texts = ["IT IS LATE", "IT IS COLD", "SIT DOWN"]
     clips = [corpus.Clip(synthesis.flite(t, random.Random(0)).samples, t, "x") for t in texts]

@@ -28,5 +28,4 @@ cut_windows/     the adapter with which the default model writes previews
 endpointing.py   what other hangovers would cost
 second_opinion.py  what keeps noise from becoming words
 noise.py         how many words noise becomes
-rivals.py        another program's live text, measured as ours
 """

@@ -1,8 +1,7 @@
 """Word and letter error rates on the held-out sets: ``python -m training.scoring CHECKPOINT``.
 
 Greedy and, where it has one of its own or is given one, with a language model; each clip whole with
-0.2 s of faint noise before and after it. pocketsphinx hears it without the noise, which would cost
-it words.
+0.2 s of faint noise before and after it.
 """
 
 import argparse
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.ctc import FrameGrid, FrameWord
-from streamer.evaluation.metrics import ErrorRates, error_rates, scored
+from streamer.evaluation.metrics import ErrorRates, error_rates
 from streamer.evaluation.padding import in_quiet_room
 from training.command import load_ctc, run
 from training.corpus import Clip, read_shard
@@ -81,7 +80,6 @@ def main(argv: list[str] | None = None) -> None:
     add("--corpus", type=Path, default=Path("training/data/corpus"))
     add("--text", type=Path, action="append", default=[], help="sentences, held out by you")
     add("--lm", default="", metavar="FILE", help="another language model than its own, or `none`")
-    add("--pocketsphinx", action="store_true", help="beside, on the sets of recorded speech")
     options = parser.parse_args(argv)
 
     from streamer.config import Settings
@@ -99,42 +97,17 @@ def main(argv: list[str] | None = None) -> None:
     heading = ["set", "clips", "WER, CER"]
     if recognizer.decoder.has_language_model:
         heading += ["with the language model"]
-    other = _pocketsphinx() if options.pocketsphinx else None
-    if other:
-        heading += ["pocketsphinx"]
     print(f"| {' | '.join(heading)} |\n|{' --- |' * len(heading)}")
     for name, clips in sets.items():
         row = [names[name], str(len(clips)), _score(transcribe_by(greedy), clips)]
         if recognizer.decoder.has_language_model:
             row += [_score(transcribe_by(recognizer.decoder), clips)]
-        if other and name in RECORDED:
-            beside = error_rates([clip.text for clip in clips], list(map(other, clips)))
-            row += [f"{beside.wer:.3f}, {beside.cer:.3f}"]
-        elif other:
-            row += ["–"]
         print(f"| {' | '.join(row)} |", flush=True)
 
 
 def _score(transcribe: Transcribe, clips: Sequence[Clip]) -> str:
     (rates,) = score(transcribe, {"": clips}).values()
     return f"{rates.wer:.3f}, {rates.cer:.3f}"
-
-
-def _pocketsphinx() -> Callable[[Clip], str]:
-    """Its own model, dictionary and language model, each clip whole and as it is."""
-    from streamer.errors import SettingsError
-    from streamer.evaluation.pocketsphinx import SphinxDecoder
-
-    try:
-        decoder = SphinxDecoder()
-    except SettingsError as error:
-        raise SystemExit(f"training: {error}") from error
-
-    def transcribe(clip: Clip) -> str:
-        words = decoder.whole(np.asarray(clip.samples, np.float32) / np.float32(32768))
-        return scored(" ".join(word.text for word in words))
-
-    return transcribe
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, ClassVar, TypeGuard
 
 import numpy as np
 
@@ -80,6 +80,9 @@ class Baseline(ABC):
         settings: of voice detection and cadence.
         now: the stream's clock, in seconds.
     """
+
+    settles: ClassVar[bool] = True
+    """Whether it calls words stable before the final."""
 
     def __init__(
         self, recognizer: Recognizer, rate: int, settings: Settings, now: Callable[[], float]
@@ -175,6 +178,8 @@ class FrameBaseline(Baseline):
 
 class GrowingBuffer(Baseline):
     """The whole utterance decoded again at every step: what small live demos do."""
+
+    settles = False
 
     def begin(self) -> None:
         """Nothing is kept."""

@@ -1,10 +1,11 @@
 """`streamer eval`: how right, how soon, how stable and at what cost, beside other policies.
 
 Each recording is heard offline, every clip in one piece, and then live by each policy in turn:
-the same recognizer, the same voice detection, one machine, one run. pocketsphinx, where it is
-named, is measured against what it hears offline itself. Live, the microphone stays
-open after the last word, so that its final too has to wait for the silence. Case and punctuation
-do not count. Delays and stability are defined in `streamer.evaluation.delays`; in addition
+the same recognizer, the same voice detection, one machine, one run. A rival, where it is named,
+hears the same audio with a voice detection of its own, and is measured against what it hears
+offline itself. Live, the microphone stays open after the last word, so that its final too has to
+wait for the silence. Case and punctuation do not count. Delays and stability are defined in
+`streamer.evaluation.delays`; in addition
 
     WER, CER offline   one call for each clip. A CTC model's is read greedily; where a language
                        model helps to read, with that besides
@@ -14,6 +15,8 @@ do not count. Delays and stability are defined in `streamer.evaluation.delays`; 
     cost               CPU seconds (process, all threads) for a second of speech
     calibration        of our policy, which alone tells confidences: the expected calibration error
                        of its final words, see `streamer.evaluation.calibration`
+    word times         how far the right ones of our final words begin and end from where a forced
+                       alignment of the transcript has them, see `streamer.evaluation.aligning`
     as files           WER and cost of our policy without previews, as `streamer transcribe` hears a
                        file; and how many recordings have another text than live, to the letter
 """
@@ -35,12 +38,13 @@ from streamer.core.resample import Resampler
 from streamer.corpora.layouts import Clip
 from streamer.corpora.recordings import Recording
 from streamer.errors import SettingsError
+from streamer.evaluation.aligning import Aligner, WordTimeErrors
 from streamer.evaluation.baselines import POLICIES, FrameBaseline, is_ctc, whole_window
 from streamer.evaluation.calibration import Confidence
 from streamer.evaluation.delays import Delays, TimedWord, percentiles, timed_words
 from streamer.evaluation.metrics import error_rates, scored
+from streamer.evaluation.moonshine_voice import RIVALS, Library, MoonshineVoice
 from streamer.evaluation.padding import AROUND, faint_noise, in_quiet_room
-from streamer.evaluation.pocketsphinx import Pocketsphinx, SphinxDecoder
 from streamer.evaluation.simulation import Policy, RealClock, VirtualClock, simulate
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Event, Final
@@ -55,8 +59,7 @@ if TYPE_CHECKING:
 
 OURS = "streamer"
 NAMES = (OURS, *POLICIES)
-SPHINX = "pocketsphinx"
-"""Another engine, measured where it is named."""
+"""Those on the same recognizer. `RIVALS` run where they are named."""
 PAUSE_S = 0.5
 """Longer ones between words are no speech."""
 
@@ -93,10 +96,14 @@ class Figures:
 
     offline: Offline
     """Its engine's."""
+    settles: bool
+    """Whether it calls words stable before the final. Where it does not, how soon, how rightly and
+    how many are has no answer."""
     delays: Delays = field(default_factory=Delays)
     texts: list[str] = field(default_factory=list)
     """The concatenated finals of each recording, as scored."""
     confidence: Confidence = field(default_factory=Confidence)
+    word_times: WordTimeErrors = field(default_factory=WordTimeErrors)
     cpu_s: float = 0.0
     busy_s: float = 0.0
 
@@ -162,18 +169,20 @@ class Evaluation:
         offline = error_rates(self.clip_references, figures.offline.clip_texts)
         live = error_rates(self.references, figures.texts)
         delays = figures.delays
-        stable = delays.stable_early_share
+        stable = delays.stable_early_share if figures.settles else None
         return {
             "offline_wer": round(offline.wer, 4),
             "wer": round(live.wer, 4),
             "delta": round(live.wer - offline.wer, 4),
             "disagreement": round(disagreement(figures.offline.texts, figures.texts), 4),
             "word_delay": percentiles(delays.word),
-            "settle_delay": percentiles(delays.settle),
+            "settle_delay": percentiles(delays.settle if figures.settles else []),
             "final_delay": percentiles(delays.final),
             "first_word_delay": percentiles(delays.first_word),
+            "word_start_error": percentiles(figures.word_times.start),
+            "word_end_error": percentiles(figures.word_times.end),
             "upwr": round(delays.upwr, 4),
-            "retracted": round(delays.retracted_share, 4),
+            "retracted": round(delays.retracted_share, 4) if figures.settles else None,
             "stable_early": None if stable is None else round(stable, 4),
             "cost": self._cost(figures.cpu_s),
         }
@@ -224,7 +233,7 @@ def evaluate(
     if lacking := [name for name in policies if name in NAMES and name not in possible]:
         raise SettingsError(
             f"{lacking[0]} joins the frames of a CTC model, and {recognizer.name} is none; "
-            f"choose from {', '.join((*possible, SPHINX))}"
+            f"choose from {', '.join((*possible, *RIVALS))}"
         )
     if is_ctc(recognizer):
         decoder = recognizer.decoder
@@ -235,9 +244,14 @@ def evaluate(
     else:
         ours = greedy = Offline(partial(_written, recognizer=recognizer, settings=settings))
     evaluation = Evaluation(recognizer.name, ours, greedy)
+    aligner = Aligner(recognizer)
+    libraries = {name: Library(RIVALS[name]) for name in policies if name in RIVALS}
     for name in policies:
-        offline = Offline(SphinxDecoder().whole) if name == SPHINX else ours
-        evaluation.policies[name] = Figures(offline)
+        offline = ours
+        if name in libraries:
+            offline = Offline(partial(_by_rival, library=libraries[name], aligner=aligner))
+        settles = name == OURS or (name in POLICIES and POLICIES[name].settles)
+        evaluation.policies[name] = Figures(offline, settles)
     hangover_ms = settings.hangover_ms or recognizer.shape.hangover_ms
     for recording in recordings:
         clips = [_load(clip) for clip in recording.clips]
@@ -249,6 +263,7 @@ def evaluate(
         if greedy is not ours:
             greedy.take(clips)
         evaluation.speech_s += _speech_s(ours.words)
+        said = _said(recording.clips, clips, aligner)
         progress("offline", len(audio) / SAMPLE_RATE)
         audio = np.concatenate((audio, faint_noise(audio, SAMPLE_RATE * hangover_ms // 500)))
         for name, figures in evaluation.policies.items():
@@ -258,9 +273,10 @@ def evaluate(
             policy: Policy
             if name == OURS:
                 policy = Transcriber(recognizer, SAMPLE_RATE, settings, now=clock.now)
+            elif name in libraries:
+                policy = MoonshineVoice(libraries[name], SAMPLE_RATE, clock.now)
             else:
-                kind = Pocketsphinx if name == SPHINX else POLICIES[name]
-                policy = kind(recognizer, SAMPLE_RATE, settings, clock.now)
+                policy = POLICIES[name](recognizer, SAMPLE_RATE, settings, clock.now)
             cpu = time.process_time()
             events: list[Event] = simulate(policy, clock, audio, SAMPLE_RATE)
             figures.cpu_s += time.process_time() - cpu
@@ -271,6 +287,7 @@ def evaluate(
             figures.texts.append(scored(text))
             words = [word for final in finals for word in final.words]
             figures.confidence.take(evaluation.references[-1], words)
+            figures.word_times.take(said, words)
             if name == OURS:
                 cpu = time.process_time()
                 as_file = _without_previews(audio, recognizer, settings)
@@ -295,6 +312,17 @@ def _speech_s(words: Sequence[TimedWord]) -> float:
     return spoken + sum(pause for pause in pauses if 0 < pause <= PAUSE_S)
 
 
+def _said(clips: Sequence[Clip], audio: Sequence[Samples], aligner: Aligner) -> list[TimedWord]:
+    """The words of the transcripts where they were said, in seconds of the recording."""
+    words: list[TimedWord] = []
+    start = 0.0
+    for clip, samples in zip(clips, audio, strict=True):
+        found = aligner.words(scored(clip.text), samples)
+        words += [TimedWord(w.text, start + w.start, start + w.end) for w in found]
+        start += len(samples) / SAMPLE_RATE
+    return words
+
+
 def _load(clip: Clip) -> Samples:
     samples, rate = read_audio(clip.path)
     resampler = Resampler(rate)
@@ -316,3 +344,7 @@ def _written(samples: Samples, recognizer: Recognizer, settings: Settings) -> li
     [reading] = recognizer.recognize([window])
     final = recognizer.hypothesis(settings).close(window, reading)
     return [timed for word in final.words for timed in timed_words(word.word, word.start, word.end)]
+
+
+def _by_rival(samples: Samples, library: Library, aligner: Aligner) -> list[TimedWord]:
+    return aligner.words(library.whole(samples), samples)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
-from itertools import cycle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ from rich.table import Table
 
 from streamer.corpora.recordings import find_recordings
 from streamer.errors import SettingsError
-from streamer.evaluation.evaluate import NAMES, SPHINX, Evaluation, evaluate, policies_for
-from streamer.evaluation.pocketsphinx import SphinxDecoder
+from streamer.evaluation.evaluate import NAMES, OURS, Evaluation, evaluate, policies_for
+from streamer.evaluation.moonshine_voice import RIVALS
 from streamer.recognition import load_recognizer, resolve
 
 if TYPE_CHECKING:
@@ -44,11 +44,9 @@ def eval_command(
         SettingsError: a policy that is unknown or does not work with the model, a report that
             cannot be written, or a package that is needed for it and not here.
     """
-    known = (*NAMES, SPHINX)
+    known = (*NAMES, *RIVALS)
     if unknown := [name for name in policies or () if name not in known]:
         raise SettingsError(f"no policy {unknown[0]!r}; choose from {', '.join(known)}")
-    if SPHINX in (policies or ()):
-        SphinxDecoder()  # raises now, not after minutes of measuring
     if report:
         _prepare(report)
     recordings = find_recordings(place, join=join)[:limit]
@@ -84,21 +82,44 @@ def eval_command(
 
 
 def _print(summary: dict[str, Any]) -> None:
-    table = Table(
-        title=f"{summary['model']}: {_counted(summary['files'])}, {summary['seconds']:.0f} s\n"
-        f"{_offline(summary)}{_as_files(summary)}",
-        caption="delays in seconds: median / 95 %; cost in CPU seconds for a second of speech\n"
-        "a word is stable early that a partial had as stable (finals of over 4 s)",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+    console = Console(highlight=False, markup=False)
+    console.print(
+        f"{summary['model']}: {_counted(summary['files'])}, {summary['seconds']:.0f} s\n"
+        f"{_offline(summary)}{_as_files(summary)}\n"
     )
-    # A column for each policy: so it fits into eighty characters.
-    table.add_column("", no_wrap=True)
-    for name in summary["policies"]:
-        table.add_column(name.replace("-", " "), justify="right")
+    for names in _parted(summary["policies"], console.width):
+        console.print(_table({name: summary["policies"][name] for name in names}), "")
+    console.print(_LEGEND)
+
+
+def _table(policies: Mapping[str, dict[str, Any]]) -> Table:
+    """A row for each figure and a column for each policy, as wide as its figures."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True, width=_HEADINGS)
+    for name, figures in policies.items():
+        table.add_column(name.replace("-", " "), justify="right", width=_width(name, figures))
     for heading, show in _FIGURES:
-        table.add_row(heading, *(show(figures) for figures in summary["policies"].values()))
-    Console().print(table)
+        table.add_row(heading, *map(show, policies.values()))
+    return table
+
+
+def _parted(policies: Mapping[str, dict[str, Any]], width: int) -> list[list[str]]:
+    """The policies whose columns stand beside each other; ours stands first in each part."""
+    parts: list[list[str]] = [[]]
+    free = room = width - _HEADINGS
+    for name, figures in policies.items():
+        needed = _width(name, figures) + _BETWEEN
+        if needed > free and parts[-1] not in ([], [OURS]):
+            parts.append([OURS] if OURS in parts[0] else [])
+            free = room - sum(_width(other, policies[other]) + _BETWEEN for other in parts[-1])
+        parts[-1].append(name)
+        free -= needed
+    return parts
+
+
+def _width(name: str, figures: dict[str, Any]) -> int:
+    """Of a policy's column: its name may be broken at hyphens, its figures nowhere."""
+    return max(map(len, [*name.split("-"), *(show(figures) for _, show in _FIGURES)]))
 
 
 def _delay(name: str) -> Callable[[dict[str, Any]], str]:
@@ -111,14 +132,27 @@ def _delay(name: str) -> Callable[[dict[str, Any]], str]:
     return show
 
 
+def _milliseconds(name: str) -> Callable[[dict[str, Any]], str]:
+    def show(figures: dict[str, Any]) -> str:
+        error = figures[name]
+        if error["p50"] is None:
+            return "–"
+        return f"{1000 * error['p50']:.0f}/{1000 * error['p95']:.0f}"
+
+    return show
+
+
 def _calibration(figures: dict[str, Any]) -> str:
     error = figures.get("calibration_error")
     return "–" if error is None else f"{error:.3f}"
 
 
-def _stable_early(figures: dict[str, Any]) -> str:
-    share = figures["stable_early"]
-    return "–" if share is None else f"{share:.1%}"
+def _share(name: str) -> Callable[[dict[str, Any]], str]:
+    def show(figures: dict[str, Any]) -> str:
+        share = figures[name]
+        return "–" if share is None else f"{share:.1%}"
+
+    return show
 
 
 _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
@@ -130,12 +164,21 @@ _FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("settle delay", _delay("settle_delay")),
     ("final delay", _delay("final_delay")),
     ("first word", _delay("first_word_delay")),
+    ("start error, ms", _milliseconds("word_start_error")),
+    ("end error, ms", _milliseconds("word_end_error")),
     ("UPWR", lambda f: f"{f['upwr']:.2f}"),
-    ("retracted", lambda f: f"{f['retracted']:.1%}"),
-    ("stable early", _stable_early),
+    ("retracted", _share("retracted")),
+    ("stable early", _share("stable_early")),
     ("cost", lambda f: f"{f['cost']:.3f}"),
     ("calibration", _calibration),
 )
+_LEGEND = """\
+delays in seconds, errors of word times in milliseconds: median/95 %
+–: the policy tells nothing of it; cost: CPU seconds for a second of speech
+a word is stable early that a partial had as stable (finals of over 4 s)"""
+_HEADINGS = max(len(heading) for heading, _ in _FIGURES)
+_BETWEEN = 2
+"""Columns of a terminal between two of the table: its padding and its divider."""
 
 
 def _prepare(folder: Path) -> None:
@@ -157,21 +200,20 @@ def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> Non
     (folder / "eval.json").write_text(json.dumps(summary, indent=1) + "\n")
     _plot_delays(folder / "delays.svg", evaluation)
     _plot_trade(folder / "tradeoff.svg", summary)
+    policies = summary["policies"].values()
     rows = [
-        f"| {name} | " + " | ".join(show(figures) for _, show in _FIGURES) + " |"
-        for name, figures in summary["policies"].items()
+        f"| {heading} | " + " | ".join(map(show, policies)) + " |" for heading, show in _FIGURES
     ]
     page = [
         f"# {summary['model']} on {_counted(summary['files'])}, {summary['seconds']:.0f} s",
         "",
-        f"{_offline(summary)}.{_as_files(summary)}",
+        *(f"{line}.  " for line in f"{_offline(summary)}{_as_files(summary)}".splitlines()),
         "",
-        "Delays in seconds, median / 95 %; definitions: `streamer/evaluation/delays.py`, "
-        "`evaluate.py`.",
-        "",
-        "| policy | " + " | ".join(heading for heading, _ in _FIGURES) + " |",
-        "| --- |" + " --- |" * len(_FIGURES),
+        "| | " + " | ".join(summary["policies"]) + " |",
+        "| --- |" + " ---: |" * len(policies),
         *rows,
+        "",
+        f"{_LEGEND[0].upper()}{_LEGEND[1:].replace(chr(10), '; ')}. Definitions: `docs/quality.md`.",
         "",
         "![Distribution of delays](delays.svg)",
         "",
@@ -209,49 +251,64 @@ def _as_files(summary: dict[str, Any]) -> str:
 
 
 def _plot_delays(path: Path, evaluation: Evaluation) -> None:
-    """The share of words shown, and settled, within so many seconds of their end."""
+    """The share of words shown and settled, and of segments final, within so many seconds."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
     for axes, name, title in zip(
-        figure.subplots(1, 2, sharey=True),
-        ("word", "settle"),
-        ("shown", "settled"),
+        panels,
+        ("word", "settle", "final"),
+        ("words shown", "words settled", "segments final"),
         strict=True,
     ):
-        for policy, figures in evaluation.policies.items():
-            delays = sorted(getattr(figures.delays, name))
+        for (policy, figures), style in zip(evaluation.policies.items(), _styles(), strict=False):
+            # What calls nothing stable stands in the legend all the same.
+            told = name != "settle" or figures.settles
+            delays = sorted(getattr(figures.delays, name)) if told else []
             share = [(number + 1) / len(delays) for number in range(len(delays))]
-            axes.plot(delays, share, label=policy)
-        axes.set(title=f"words {title}", xlabel="seconds after the word's end", xlim=(-0.5, 4))
+            axes.plot(delays, share, label=policy, color=style["color"])
+        speech = "the segment's speech" if name == "final" else "the word"
+        axes.set(title=title, xlabel=f"seconds after the end of {speech}", xlim=(-0.5, 4))
+        axes.yaxis.set_major_formatter("{x:.0%}")
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("share of words")
-    figure.axes[1].legend()
-    figure.savefig(path)
+    _save(figure, panels[0], path)
 
 
 def _plot_trade(path: Path, summary: dict[str, Any]) -> None:
-    """What a policy pays for being soon: words that change, and words that are wrong."""
+    """What a policy pays for being soon: words that change, words that are wrong, and time."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    wrong, unstable = figure.subplots(1, 2)
-    shown = {
-        policy: figures
-        for policy, figures in summary["policies"].items()
-        if figures["word_delay"]["p50"] is not None
-    }
-    for (policy, figures), marker in zip(shown.items(), cycle("o^vsDX"), strict=False):
-        delay = figures["word_delay"]["p50"]
-        for axes, height in ((wrong, figures["wer"]), (unstable, figures["upwr"])):
-            axes.scatter([delay], [height], s=60, marker=marker, alpha=0.8, label=policy)
-    wrong.set(title="WER against delay", ylabel="WER live")
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    panels = wrong, unstable, costly = figure.subplots(1, 3)
+    for (policy, figures), style in zip(summary["policies"].items(), _styles(), strict=False):
+        delay, final = figures["word_delay"]["p50"], figures["final_delay"]["p50"]
+        for axes, x, y in (
+            (wrong, delay, figures["wer"]),
+            (unstable, delay, figures["upwr"]),
+            (costly, final, figures["cost"]),
+        ):
+            shown = None not in (x, y)
+            axes.scatter([x] * shown, [y] * shown, s=60, alpha=0.8, label=policy, **style)
+    wrong.set(title="wrong words against delay", ylabel="WER live")
     unstable.set(title="instability against delay", ylabel="UPWR")
-    for axes in (wrong, unstable):
-        axes.set_xlabel("median word delay, seconds")
-        axes.set_xlim(left=0)
+    costly.set(title="cost against delay of finals", ylabel="CPU seconds for a second of speech")
+    wrong.yaxis.set_major_formatter("{x:.1%}")
+    for axes in panels:
+        axes.set_xlabel(f"median {'final' if axes is costly else 'word'} delay, seconds")
+        axes.set_xlim(0, axes.get_xlim()[1] * 1.1)
         axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
         axes.grid(alpha=0.3)
-    if shown:
-        unstable.legend()
+    _save(figure, wrong, path)
+
+
+def _styles() -> Iterator[dict[str, str]]:
+    """A colour and a marker for each policy, the same in all plots."""
+    return ({"color": f"C{number % 10}", "marker": "o^vsDXP*"[number % 8]} for number in count())
+
+
+def _save(figure: Any, axes: Any, path: Path) -> None:
+    """With one legend for all panels, below them."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=7)
     figure.savefig(path)
