@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from streamer.config import Settings
 from streamer.core.window_planner import WindowPlanner
 from streamer.live import Transcriber
 from streamer.messages import SAMPLE_RATE, Final, Partial, SessionEnded, Window
-from streamer.recognition import load_recognizer, resolve
+from streamer.recognition import load_recognizer, resolve, speech_models
 from streamer.recognition.moonshine import Moonshine
 from streamer.recognition.moonshine_files import installed_folder
 from streamer.recognition.speech_models import Listening, kind_of
@@ -33,6 +35,15 @@ WRITERS = (
     "whisper", "moonshine", "moonshine_streaming", "speech_to_text", "speecht5",
     "encoder_decoder", "seamless", "cohere", "canary",
 )  # fmt: skip
+ACCELERATORS = (
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=pytest.mark.skipif(
+            not torch.cuda.is_available(), reason="no CUDA device on this machine"
+        ),
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +56,8 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Load a tiny checkpoint by the name of its builder, once."""
     loaded: dict[str, tuple[Path, TorchWriter]] = {}
 
-    def loader(name: str, **options: Any) -> tuple[Path, TorchWriter]:
-        key = f"{name}{options}"
+    def loader(name: str, accelerator: str = "cpu", **options: Any) -> tuple[Path, TorchWriter]:
+        key = f"{name}{accelerator}{options}"
         if key not in loaded:
             folder = getattr(build, name)(tmp_path_factory.mktemp(name), **options)
             checkpoint = resolve(str(folder))
@@ -55,7 +66,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Any:
                 TorchWriter(
                     checkpoint,
                     kind_of(checkpoint),
-                    accelerator="cpu",
+                    accelerator=accelerator,
                     language=LANGUAGES.get(name, ""),
                 ),
             )
@@ -87,9 +98,12 @@ def generated(folder: Path, writer: TorchWriter, samples: np.ndarray, limit: int
     return heard
 
 
+@pytest.mark.parametrize("accelerator", ACCELERATORS)
 @pytest.mark.parametrize("name", WRITERS)
-def test_tokens_are_those_of_generate(name: str, load: Any, speech: np.ndarray) -> None:
-    folder, writer = load(name)
+def test_tokens_are_those_of_generate(
+    name: str, accelerator: str, load: Any, speech: np.ndarray
+) -> None:
+    folder, writer = load(name, accelerator)
     writing = writer.write(speech)
     assert len(writing.tokens) > 5
     theirs = generated(folder, writer, speech, len(writing.tokens) + 1)
@@ -158,6 +172,35 @@ def test_a_model_that_breaks_is_named(load: Any, monkeypatch: pytest.MonkeyPatch
     assert "(CUDA out of memory.)" in said
 
 
+@pytest.mark.parametrize("name", ["parakeet_tdt", "moonshine"])
+def test_where_half_precision_overflows_single_precision_writes(
+    name: str, load: Any, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = load(name)
+    speech = speech[:SAMPLE_RATE]
+    monkeypatch.setattr(speech_models, "_precision", lambda *_: torch.float16)
+    checkpoint = resolve(str(folder))
+    writer = TorchWriter(checkpoint, kind_of(checkpoint), accelerator="cpu")
+    if name == "moonshine":  # nothing of it overflows by itself
+        assert writer.model.dtype == torch.float16
+        writer.model.model.encoder.layers[0].mlp.fc1.weight.fill_(60_000)
+        writer.model.model.encoder.layers[0].mlp.fc2.weight.fill_(60_000)
+    assert writer.write(speech).words
+    assert writer.model.dtype == torch.float32
+
+
+def test_weights_that_are_no_numbers_are_refused(load: Any, tmp_path: Path) -> None:
+    folder, writer = load("moonshine")
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    model = type(writer.model).from_pretrained(broken)
+    with torch.no_grad():
+        model.model.encoder.conv1.weight[0] = torch.nan
+    model.save_pretrained(broken)
+    checkpoint = resolve(str(broken))
+    said = model_error(partial(TorchWriter, accelerator="cpu"), checkpoint, "writer")
+    assert "numbers that are none" in said
+
+
 def test_a_window_without_room_for_a_word_is_empty(load: Any) -> None:
     _, writer = load("moonshine")
     assert writer.write(np.zeros(1_000, np.float32)).words == ()
@@ -210,14 +253,15 @@ def test_threads_may_share_a_writer(load: Any, speech: np.ndarray) -> None:
 # --- transducers ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("accelerator", ACCELERATORS)
 @pytest.mark.parametrize(
     ("name", "options"),
     [("parakeet_tdt", {}), ("parakeet_tdt", {"tdt": False}), ("nemotron", {})],
 )
 def test_a_transducer_gives_text_and_times_of_transformers(
-    name: str, options: dict[str, Any], load: Any, speech: np.ndarray
+    name: str, options: dict[str, Any], accelerator: str, load: Any, speech: np.ndarray
 ) -> None:
-    folder, writer = load(name, **options)
+    folder, writer = load(name, accelerator, **options)
     speech = speech[:SAMPLE_RATE]
     writing = writer.write(speech)
     listening = Listening(resolve(str(folder)), writer.model)
@@ -301,10 +345,13 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_published_weights_write_the_same_words_in_torch(published: Path) -> None:
+@pytest.mark.parametrize("accelerator", ACCELERATORS)
+def test_the_published_weights_write_the_same_words_in_torch(
+    accelerator: str, published: Path
+) -> None:
     """40 clips are compared by `python -m training.moonshine_checkpoint compare`."""
     onnx = Moonshine(installed_folder())
-    writer = TorchWriter(resolve(str(published)), "writer", accelerator="cpu", language="en")
+    writer = TorchWriter(resolve(str(published)), "writer", accelerator=accelerator, language="en")
     with (RECORDINGS / "clips.tsv").open(newline="") as table:
         clips = [RECORDINGS / row["file"] for row in csv.DictReader(table, delimiter="\t")]
     ours, theirs = [], []
@@ -315,9 +362,10 @@ def test_the_published_weights_write_the_same_words_in_torch(published: Path) ->
     assert jiwer.wer(theirs, ours) <= 0.03
 
 
+@pytest.mark.parametrize("accelerator", ACCELERATORS)
 @pytest.mark.parametrize("preview", ["", "embedded-sew"])
-def test_a_session_with_one_or_two_models(preview: str, published: Path) -> None:
-    settings = Settings(model=str(published), preview_model=preview, accelerator="cpu")
+def test_a_session_with_one_or_two_models(preview: str, accelerator: str, published: Path) -> None:
+    settings = Settings(model=str(published), preview_model=preview, accelerator=accelerator)
     recognizer = load_recognizer(settings)
     samples = read_audio(RECORDINGS / "LJ002-0080.ogg")[0][: 5 * SAMPLE_RATE // 2]
     transcriber = Transcriber(recognizer, SAMPLE_RATE, settings)

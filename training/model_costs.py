@@ -1,7 +1,8 @@
 """What models of transformers cost on this machine: ``python -m training.model_costs NAME...``.
 
 Time and memory do not depend on what a model has learned, so random weights of full size will do.
-Each model is measured in a process of its own, with one thread for each 50 million weights:
+Each model is measured in a process of its own, on a CPU in single precision with one thread for
+each 50 million weights, on a GPU (``--accelerator cuda``) in half precision:
 
 * a preview: 4 s of audio, a draft that is right and six new tokens (a CTC model: 2.6 s);
 * a final: 10 s of audio, 45 tokens from nothing.
@@ -93,11 +94,16 @@ MODELS: dict[str, Callable[[], Any]] = {
 }
 
 
-def measure(name: str) -> tuple[str, float, int, float, float, float]:
-    """Name, millions of weights, threads, seconds of a preview and of a final, megabytes."""
+def measure(name: str, accelerator: str) -> tuple[str, float, int, float, float, float]:
+    """Name, millions of weights, threads, seconds of a preview and of a final, megabytes.
+
+    The last are of the process, or of the GPU where the model runs on one.
+    """
     torch.manual_seed(0)
     model, extractor = MODELS[name]()
-    model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False).to(
+        accelerator, torch.float32 if accelerator == "cpu" else torch.float16
+    )
     weights = sum(parameter.numel() for parameter in model.parameters())
     threads = default_threads(weights, torch.get_num_threads())
     torch.set_num_threads(threads)
@@ -110,6 +116,10 @@ def measure(name: str) -> tuple[str, float, int, float, float, float]:
         for _ in range(_REPEATS):
             begun = time.perf_counter()
             given = extractor(noise.astype(np.float32), sampling_rate=16_000, return_tensors="pt")
+            given = {
+                key: value.to(accelerator, model.dtype if value.is_floating_point() else None)
+                for key, value in given.items()
+            }
             with torch.inference_mode():
                 if ctc:
                     model(**given)
@@ -124,11 +134,15 @@ def measure(name: str) -> tuple[str, float, int, float, float, float]:
                         do_sample=False,
                         num_beams=1,
                     )
+            if accelerator == "cuda":
+                torch.cuda.synchronize()
             best = min(best, time.perf_counter() - begun)
         return best
 
     preview, final = run(2.6 if ctc else 4.0, _PREVIEW_TOKENS), run(10.0, _FINAL_TOKENS)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if accelerator == "cuda":
+        peak = torch.cuda.max_memory_reserved() / 1e6
     return name, weights / 1e6, threads, preview, final, peak
 
 
@@ -136,16 +150,20 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description="what models cost on this machine")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MODELS))
-    names = parser.parse_args().names or [*MODELS]
+    parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
+    options = parser.parse_args()
+    names = options.names or [*MODELS]
     if unknown := [name for name in names if name not in MODELS]:
         parser.error(f"{unknown[0]}: choose from {', '.join(MODELS)}")
     print("| size of | weights | threads | preview | final | peak memory |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in names:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            said, weights, threads, preview, final, peak = pool.apply(measure, (name,))
+            said, weights, threads, preview, final, peak = pool.apply(
+                measure, (name, options.accelerator)
+            )
         print(
-            f"| {said} | {weights:.0f} M | {threads} | {preview:.2f} s | {final:.2f} s "
+            f"| {said} | {weights:.0f} M | {threads} | {preview:.3f} s | {final:.3f} s "
             f"| {peak / 1000:.1f} GB |",
             flush=True,
         )

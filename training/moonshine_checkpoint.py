@@ -2,11 +2,13 @@
 
     python -m training.moonshine_checkpoint write FOLDER
     python -m training.moonshine_checkpoint compare FOLDER MANIFEST [--containing TEXT] [--limit N]
+                                                    [--accelerator cuda]
 
 `compare` writes clips down by the published files in ONNX Runtime and by the checkpoint in torch.
 The published encoder rounds its activations to eight bits, with one scale for a whole window, so
 that a change which nobody hears rounds all of them otherwise. How often that alone changes a text
-is the measure for the checkpoint, which computes in single precision.
+is the measure for the checkpoint, which computes in single precision on a CPU, in half precision
+on a GPU.
 """
 
 from __future__ import annotations
@@ -106,19 +108,22 @@ def _tokenizer(pieces: list[bytes]) -> FastTokenizer:
     return tokenizer
 
 
-def compare(folder: Path, clips: Iterable[Path]) -> list[tuple[str, str, str]]:
+def compare(
+    folder: Path, clips: Iterable[Path], accelerator: str = "cpu"
+) -> list[tuple[str, str, str]]:
     """What is written of each clip.
 
     Args:
         folder: the checkpoint.
         clips: recordings.
+        accelerator: where the checkpoint computes.
 
     Returns:
         By the published files; by them with noise in the audio that nobody hears; by the
         checkpoint.
     """
     published = Moonshine(installed_folder())
-    checkpoint = TorchWriter(resolve(str(folder)), "writer", accelerator="cpu", language="en")
+    checkpoint = TorchWriter(resolve(str(folder)), "writer", accelerator=accelerator, language="en")
     noise = np.random.default_rng(0)
     texts = []
     for clip in clips:
@@ -151,11 +156,13 @@ def main() -> None:
     comparing.add_argument("manifest", type=Path)
     comparing.add_argument("--containing", default="")
     comparing.add_argument("--limit", type=int)
+    comparing.add_argument("--accelerator", default="cpu")
     options = parser.parse_args()
     if options.command == "write":
         write_checkpoint(options.folder)
         return
-    texts = compare(options.folder, clips_of(options.manifest, options.containing, options.limit))
+    clips = clips_of(options.manifest, options.containing, options.limit)
+    texts = compare(options.folder, clips, options.accelerator)
     for published, noisy, checkpoint in texts:
         if checkpoint != published:
             print(f"published:  {published}\nwith noise: {noisy}\ncheckpoint: {checkpoint}\n")

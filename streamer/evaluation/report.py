@@ -213,7 +213,7 @@ def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> Non
         "| --- |" + " ---: |" * len(policies),
         *rows,
         "",
-        f"{_LEGEND[0].upper()}{_LEGEND[1:].replace(chr(10), '; ')}. Definitions: `docs/quality.md`.",
+        f"{_LEGEND.capitalize().replace(chr(10), '; ')}. Definitions: `docs/quality.md`.",
         "",
         "![Distribution of delays](delays.svg)",
         "",

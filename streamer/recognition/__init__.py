@@ -194,8 +194,11 @@ def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer
 
     follower = CtcRecognizer(resolve(EMBEDDED_MODEL), accelerator="cpu", threads=settings.threads)
     writer, previewer = _writer(checkpoint, settings, settings.accelerator), None
+    rules = read_writer_rules(checkpoint.folder)
     if settings.preview_model:
-        previewer = _writer(resolve(settings.preview_model), settings, settings.preview_accelerator)
+        previews = resolve(settings.preview_model)
+        previewer = _writer(previews, settings, settings.preview_accelerator)
+        rules = read_writer_rules(previews.folder)
     unused = ("lm",) if holds_moonshine(checkpoint.folder) else ("hotwords", "lm")
     for name in unused:
         path = getattr(settings, name)
@@ -207,7 +210,6 @@ def _load_writer(checkpoint: Checkpoint, settings: Settings) -> WriterRecognizer
                 StreamerWarning,
                 stacklevel=3,
             )
-    rules = read_writer_rules(checkpoint.folder)
     return WriterRecognizer(writer, follower, checkpoint.name, settings, rules, previewer)
 
 

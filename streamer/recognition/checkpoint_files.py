@@ -15,6 +15,7 @@ from streamer.core.ctc_hypothesis import CtcRules
 from streamer.core.writer_hypothesis import WriterRules
 from streamer.errors import ModelError
 from streamer.messages import SAMPLE_RATE
+from streamer.recognition.moonshine_files import MOONSHINE_RULES, holds_moonshine
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -200,12 +201,18 @@ def read_beam_rules(folder: Path) -> BeamRules:
 
 
 def read_writer_rules(folder: Path) -> WriterRules:
-    """How live text is made of the model's words; as Moonshine tiny's where it brings none.
+    """How live text is made of the model's words.
+
+    Where it brings no rules they are those of Moonshine tiny. Of another model nobody has measured
+    how sure it is of words that stay, so that its words are shown at even odds.
 
     Raises:
         ModelError: the file is damaged.
     """
-    return read_rules(_own_or_embedded(folder, WRITER_RULES), WriterRules)
+    if (folder / WRITER_RULES).is_file():
+        return read_rules(folder / WRITER_RULES, WriterRules)
+    rules = read_rules(EMBEDDED_FOLDER / MOONSHINE_RULES, WriterRules)
+    return rules if holds_moonshine(folder) else replace(rules, show_chance=0.5)
 
 
 def read_rules(path: Path, kind: type[_Rules]) -> _Rules:

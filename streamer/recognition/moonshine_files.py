@@ -29,6 +29,8 @@ SHA256 = {
 }
 CUT_ADAPTER = "moonshine-tiny-cut.safetensors"
 """Beside the embedded model: what teaches the decoder to stop where the audio is cut."""
+MOONSHINE_RULES = "moonshine-tiny-writer.json"
+"""Beside the embedded model: how live text is made of this one's words."""
 _PACKAGE = "moonshine_voice"
 _REQUIREMENT = "moonshine-voice>=0.0.73,<0.1"
 _WORD_START = "\u2581"

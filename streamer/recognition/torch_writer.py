@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import threading
 import time
 import unicodedata
@@ -139,11 +140,18 @@ class TorchWriter:
         if len(samples) < _SHORTEST:
             return Writing((), (), 1.0, "end", ())
         with self._running(len(samples)):
-            inputs = self._listening.inputs(samples)
-            if self._transducer:
-                return self._transduced(inputs, len(samples))
-            more = {"min_new_tokens": at_least} if at_least else {}
-            return self._decoded(inputs, draft, self._limit(len(samples)), **more)
+            writing = self._written(samples, draft, at_least)
+            if _overflowed(writing) and self.model.dtype != torch.float32:
+                self.model.float()  # half precision is too narrow for these weights
+                writing = self._written(samples, draft, at_least)
+        return writing
+
+    def _written(self, samples: Samples, draft: Sequence[int], at_least: int) -> Writing:
+        inputs = self._listening.inputs(samples)
+        if self._transducer:
+            return self._transduced(inputs, len(samples))
+        more = {"min_new_tokens": at_least} if at_least else {}
+        return self._decoded(inputs, draft, self._limit(len(samples)), **more)
 
     @contextlib.contextmanager
     def _running(self, samples: int) -> Iterator[None]:
@@ -221,7 +229,8 @@ class TorchWriter:
                 spans.append((frame * hop, (frame + max(step, 1)) * hop))
             frame += step
         words = written_words(kept, probabilities, self._listening.spell, spans if hop else ())
-        return Writing(tuple(kept), tuple(probabilities), 1.0, "end", tuple(words))
+        end = math.nan if any(row.isnan().any() for row in scores.rows) else 1.0
+        return Writing(tuple(kept), tuple(probabilities), end, "end", tuple(words))
 
     def _frame_samples(self) -> int:
         """Samples of one frame of the encoder; 0 where the configuration does not tell."""
@@ -232,7 +241,10 @@ class TorchWriter:
     def _warm_up(self) -> int:
         """Write of noise; return how far apart previews must be, in milliseconds."""
         noise = np.random.default_rng(0).standard_normal(_WARM_UP).astype(np.float32) * 0.01
-        self.write(noise)
+        if _overflowed(self.write(noise)):
+            raise ModelError(
+                f"{self._name}: its weights hold numbers that are none; get the model again"
+            )
         begun = time.perf_counter()
         if self._transducer:
             self.write(noise)
@@ -241,6 +253,11 @@ class TorchWriter:
                 inputs = self._listening.inputs(noise)
                 self._decoded(inputs, (), _WARM_UP_TOKENS, min_new_tokens=_WARM_UP_TOKENS)
         return round((time.perf_counter() - begun) / _CADENCE_SHARE * 1000)
+
+
+def _overflowed(writing: Writing) -> bool:
+    """Whether what the model computed were no numbers."""
+    return any(map(math.isnan, (*writing.probabilities, writing.end_probability)))
 
 
 class _Scores(LogitsProcessor):  # type: ignore[misc]
