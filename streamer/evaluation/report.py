@@ -213,7 +213,8 @@ def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> Non
         "| --- |" + " ---: |" * len(policies),
         *rows,
         "",
-        f"{_LEGEND.capitalize().replace(chr(10), '; ')}. Definitions: `docs/quality.md`.",
+        f"{_LEGEND[0].upper()}{'; '.join(_LEGEND[1:].splitlines())}. "
+        "Definitions: `docs/quality.md`.",
         "",
         "![Distribution of delays](delays.svg)",
         "",
